@@ -1,0 +1,1 @@
+"""The payment domain: pure, standard library only; the current time is always passed in."""

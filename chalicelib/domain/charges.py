@@ -1,0 +1,652 @@
+"""How a payment and its attempts move: every function is pure and returns the Change to commit.
+
+Whatever tells us about a charge (the provider's answer, a look-up, a webhook, a browser's return,
+a person) goes through ``record_charge``, so that all orders of arrival converge. ``None`` means
+that nothing new was learned.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Literal
+
+from chalicelib.domain import ids
+from chalicelib.domain.draft import Draft, error_dict, exchange_dict
+from chalicelib.domain.errors import ErrorClass, ErrorCode, PaymentError
+from chalicelib.domain.model import Attempt, Operation, PaymentState
+from chalicelib.domain.outcome import Charge, ChargeStatus, Exchange
+from chalicelib.domain.states import (
+    ATTEMPT_LATE,
+    PAYMENT_FINAL,
+    AttemptStatus,
+    IllegalMove,
+    OperationStatus,
+    OperationType,
+    OrderStatus,
+    PaymentStatus,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from datetime import datetime
+
+    from chalicelib.domain.model import Change, Order, Payment
+    from chalicelib.domain.routing import Candidate, Decision
+    from chalicelib.domain.timing import Timing
+
+_A, _P, _C = AttemptStatus, PaymentStatus, ChargeStatus
+
+NOT_FOUND_READS = 2  # a look-up that finds nothing is definite only the second time
+
+
+class Mismatch(Exception):
+    """The provider's amount or currency is not ours: refused and alarmed, never trusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What the workflow does next with a payment; ``wait`` in seconds."""
+
+    outcome: Literal["done", "retry", "resolve"]
+    wait: float = 0.0
+
+
+def next_step(state: PaymentState, timing: Timing, now: datetime, jitter: Callable[[], float]) -> Step:
+    """What is to be done next with a payment, read off its state alone."""
+    payment = state.payment
+    if payment.status not in (_P.CREATED, _P.PROCESSING):
+        return Step("done")
+    attempt = state.open_attempt
+    if attempt is None:
+        return Step("retry", timing.backoff_wait(payment.attempts, jitter))
+    if attempt.status is _A.SENT:  # its call may still be under way somewhere
+        return Step("resolve", max(0.0, (attempt.deadline_at - now).total_seconds()))
+    if attempt.status is _A.UNKNOWN and attempt.resolves < len(timing.resolve):
+        return Step("resolve", timing.resolve[attempt.resolves])
+    return Step("done")
+
+
+def create(
+    payment: Payment, order: Order | None, replaced: PaymentState | None, timing: Timing, now: datetime
+) -> Change:
+    """Write a new payment, judged by risk already; with ``replaced``, cancel in the same transaction
+    the payment whose customer changed their mind (it waits in requires_action)."""
+    draft = Draft(PaymentState(payment, order=order), now)
+    draft.emit("payment.created")
+    blocked = payment.risk.get("decision") == "block"
+    if blocked:
+        reasons = "; ".join(str(reason) for reason in payment.risk.get("reasons", ()))  # type: ignore[attr-defined]
+        draft.set_payment(
+            status=_P.FAILED, error=PaymentError(ErrorClass.DECLINED_RISK, ErrorCode.RISK_BLOCKED, reasons)
+        )
+        draft.emit("payment.failed")
+    elif payment.risk.get("decision") == "review":
+        draft.set_payment(status=_P.REQUIRES_REVIEW, due_at=payment.expires_at)
+        draft.emit("payment.requires_review")
+    if order is not None and not blocked:
+        draft.set_order("order.attempted", status=OrderStatus.ATTEMPTED, live_payment_id=payment.id)
+    if replaced is not None:
+        draft.also = give_up(replaced, _P.CANCELED, timing, now, keep_order=True, replaced_by=payment.id)
+    return replace(draft.change(), old_payment=None)
+
+
+def begin_attempt(
+    state: PaymentState, candidate: Candidate, decision: Decision, timing: Timing, now: datetime
+) -> Change:
+    """Open the next attempt. Winning this write is the permit to call the provider, and the only one."""
+    draft = Draft(state, now)
+    payment = state.payment
+    number = payment.attempts + 1
+    attempt = draft.add_attempt(
+        Attempt(
+            tenant=payment.tenant,
+            id=ids.attempt_id(payment.id, number),
+            payment_id=payment.id,
+            number=number,
+            reference=ids.attempt_reference(payment.id, number),
+            provider=candidate.provider,
+            account=candidate.account,
+            status=_A.SENT,
+            amount=payment.amount,
+            currency=payment.currency,
+            route=decision.as_dict(),
+            created_at=now,
+            updated_at=now,
+            deadline_at=now + timedelta(seconds=timing.call),
+        )
+    )
+    draft.set_payment(
+        status=_P.PROCESSING,
+        attempts=number,
+        open_attempt=attempt.id,
+        provider=candidate.provider,
+        provider_reference=None,
+        due_at=now + timedelta(seconds=timing.call + timing.lease),
+    )
+    draft.emit(
+        "attempt.sent",
+        attempt=attempt.id,
+        provider=candidate.provider,
+        account=candidate.account,
+        reason=decision.reason,
+    )
+    return draft.change()
+
+
+def fail_without_route(state: PaymentState, decision: Decision, now: datetime) -> Change:
+    """No provider may or can take (another) attempt: the payment has failed."""
+    draft = Draft(state, now)
+    last = state.attempts[-1].error if state.attempts else None
+    error = last or PaymentError(ErrorClass.INVALID_REQUEST, ErrorCode.NO_ROUTE, decision.reason)
+    draft.set_payment(status=_P.FAILED, error=error)
+    draft.settle_order()
+    draft.emit("payment.failed", route=decision.as_dict())
+    return draft.change()
+
+
+def check_charge(attempt: Attempt, charge: Charge) -> None:
+    """Raise Mismatch unless the provider talks about our amount and currency."""
+    if charge.amount is not None and charge.amount != attempt.amount:
+        msg = f"{attempt.id}: the provider says amount {charge.amount}, we asked for {attempt.amount}"
+        raise Mismatch(msg)
+    if charge.currency is not None and charge.currency.upper() != attempt.currency:
+        msg = f"{attempt.id}: the provider says currency {charge.currency}, we asked for {attempt.currency}"
+        raise Mismatch(msg)
+    if not 0 <= charge.captured <= attempt.amount:
+        msg = f"{attempt.id}: the provider says {charge.captured} captured of {attempt.amount}"
+        raise Mismatch(msg)
+
+
+def record_charge(  # noqa: PLR0913 - the one door for facts about charges
+    state: PaymentState,
+    attempt: Attempt,
+    charge: Charge,
+    *,
+    may_continue: Callable[[Sequence[Attempt]], bool],
+    timing: Timing,
+    authorization_window: float,
+    now: datetime,
+    source: str,
+) -> Change | None:
+    """Take in what a provider says about a charge; raises Mismatch if it is not about our money.
+
+    ``authorization_window`` (seconds) is how long this provider lets an authorization be captured.
+    """
+    check_charge(attempt, charge)
+    recorder = _Recorder(Draft(state, now), attempt, charge, may_continue, timing, authorization_window, source)
+    if attempt.is_open:
+        return recorder.open_attempt()
+    if attempt.status is _A.AUTHORIZED:
+        return recorder.authorized_attempt()
+    if attempt.status in ATTEMPT_LATE or attempt.status is _A.LATE_SUCCEEDED:
+        return recorder.late()
+    return None
+
+
+@dataclass(slots=True)
+class _Recorder:
+    """One call of ``record_charge``, by the attempt's state."""
+
+    draft: Draft
+    attempt: Attempt
+    charge: Charge
+    may_continue: Callable[[Sequence[Attempt]], bool]
+    timing: Timing
+    authorization_window: float
+    source: str
+
+    def _facts(self) -> dict[str, object]:
+        """What every event of this charge shows."""
+        facts: dict[str, object] = {"attempt": self.attempt.id, "source": self.source}
+        call = exchange_dict(self.charge.exchange)
+        return facts | ({"call": call} if call else {})
+
+    def _set_attempt(self, status: AttemptStatus, **fields: object) -> None:
+        charge = self.charge
+        reference = charge.provider_reference or self.attempt.provider_reference
+        if reference and reference != self.attempt.provider_reference:
+            self.draft.refer(self.attempt, reference)
+        self.attempt = self.draft.set_attempt(
+            self.attempt,
+            status=status,
+            provider_reference=reference,
+            data={**self.attempt.data, **charge.data},
+            error=charge.error,
+            **fields,
+        )
+
+    def _due(self, seconds: float) -> datetime:
+        return self.draft.now + timedelta(seconds=seconds)
+
+    # -- the payment still waits for this attempt ----------------------------------------------
+
+    def open_attempt(self) -> Change | None:
+        status = self.charge.status
+        if status is _C.SUCCEEDED:
+            return self._succeeded(self.charge.captured or self.attempt.amount)
+        if status is _C.AUTHORIZED:
+            return self._authorized()
+        if status in (_C.DECLINED, _C.CANCELED):
+            return self._ended(status)
+        return self._waiting(status)
+
+    def _succeeded(self, captured: int) -> Change:
+        draft = self.draft
+        self._set_attempt(_A.SUCCEEDED, captured=captured)
+        draft.set_payment(
+            status=_P.SUCCEEDED,
+            amount_authorized=self.attempt.amount,
+            amount_captured=captured,
+            amount_refundable=captured,
+            provider_reference=self.attempt.provider_reference,
+            winning_attempt=self.attempt.id,
+            open_attempt=None,
+            needs_attention=False,
+        )
+        draft.post("capture", self.attempt, captured)
+        draft.settle_order()
+        draft.emit("payment.succeeded", facts=self._facts())
+        return draft.change()
+
+    def _authorized(self) -> Change:
+        draft = self.draft
+        self._set_attempt(_A.AUTHORIZED)
+        draft.set_payment(
+            status=_P.AUTHORIZED,
+            amount_authorized=self.attempt.amount,
+            provider_reference=self.attempt.provider_reference,
+            winning_attempt=self.attempt.id,
+            open_attempt=None,
+            needs_attention=False,
+            expires_at=self._due(self.authorization_window),
+            due_at=self._due(self.authorization_window),
+        )
+        draft.emit("payment.authorized", facts=self._facts())
+        if draft.payment.capture == "automatic":
+            capture = new_operation(
+                draft,
+                self.attempt,
+                OperationType.CAPTURE,
+                self.attempt.amount,
+                source="system",
+                reason=None,
+                timing=self.timing,
+            )
+            draft.set_payment(open_operation=capture.id)
+            draft.emit("capture.created", operation=capture, work=True)
+        return draft.change()
+
+    def _ended(self, status: ChargeStatus) -> Change:
+        self._set_attempt(_A.DECLINED if status is _C.DECLINED else _A.CANCELED)
+        return end_attempt(self.draft, self.attempt, self.may_continue, self.timing, self._facts())
+
+    def _waiting(self, status: ChargeStatus) -> Change | None:
+        draft, attempt = self.draft, self.attempt
+        new = _A.ACTION_REQUIRED if status is _C.ACTION_REQUIRED else _A.PENDING
+        if attempt.status is new or attempt.status is _A.MANUAL_REVIEW:
+            return None
+        if attempt.status is _A.ACTION_REQUIRED and self.charge.next_action is None:
+            return None  # "pending" while we wait for the customer tells nothing new
+        self._set_attempt(new)
+        due = (
+            min(self._due(self.timing.poll), draft.payment.expires_at)
+            if new is _A.ACTION_REQUIRED
+            else self._due(self.timing.poll)
+        )
+        fields: dict[str, object] = {"provider_reference": self.attempt.provider_reference, "due_at": due}
+        if new is _A.ACTION_REQUIRED:
+            draft.set_payment(status=_P.REQUIRES_ACTION, next_action=self.charge.next_action, **fields)
+            draft.emit("payment.requires_action", next_action=self.charge.next_action, facts=self._facts())
+        else:
+            draft.set_payment(status=_P.PROCESSING, **fields)
+            draft.emit("attempt.pending", facts=self._facts())
+        return draft.change()
+
+    # -- the money is held ---------------------------------------------------------------------
+
+    def authorized_attempt(self) -> Change | None:
+        if self.charge.status is _C.SUCCEEDED:
+            return capture_succeeded(
+                self.draft, self.attempt, self.charge.captured or self.attempt.amount, self._facts()
+            )
+        if self.charge.status in (_C.CANCELED, _C.DECLINED):
+            return authorization_ended(self.draft, self.attempt, self._facts())
+        return None
+
+    # -- the payment has let go of this attempt ------------------------------------------------
+
+    def late(self) -> Change | None:
+        draft, attempt, status = self.draft, self.attempt, self.charge.status
+        if attempt.status is _A.VOIDED and status is _C.CANCELED:
+            return void_confirmed(draft, attempt, self._facts())
+        captured = (self.charge.captured or attempt.amount) if status is _C.SUCCEEDED else 0
+        if attempt.status is _A.LATE_SUCCEEDED:
+            if not captured or attempt.captured:
+                return None
+            # Held when we heard of it, taken since: now there is money in the books to give back.
+            self._set_attempt(_A.LATE_SUCCEEDED, captured=captured)
+            draft.post("late_charge", self.attempt, captured)
+            draft.emit("attempt.captured_late", facts=self._facts())
+            return draft.change()
+        held = status is _C.AUTHORIZED and attempt.status is not _A.VOIDED
+        if not captured and not held:
+            return None
+        self._set_attempt(_A.LATE_SUCCEEDED, captured=captured, due_at=None)
+        if captured:
+            draft.post("late_charge", self.attempt, captured)
+        reversal = new_operation(
+            draft,
+            self.attempt,
+            OperationType.REVERSAL,
+            captured or attempt.amount,
+            source="system",
+            reason=f"late success of attempt {attempt.number}",
+            timing=self.timing,
+        )
+        draft.emit("payment.reversal_started", operation=reversal, work=True, facts=self._facts())
+        return draft.change()
+
+
+def new_operation(  # noqa: PLR0913
+    draft: Draft,
+    attempt: Attempt,
+    operation_type: OperationType,
+    amount: int,
+    *,
+    source: Literal["merchant", "provider", "system"],
+    reason: str | None,
+    timing: Timing,
+) -> Operation:
+    """Add a pending operation of ``amount`` minor units on an attempt's charge."""
+    prefix = "rf" if operation_type is OperationType.REFUND else "op"
+    return draft.add_operation(
+        Operation(
+            tenant=attempt.tenant,
+            id=ids.new_id(prefix, draft.now),
+            payment_id=attempt.payment_id,
+            attempt_id=attempt.id,
+            type=operation_type,
+            status=OperationStatus.PENDING,
+            amount=amount,
+            currency=attempt.currency,
+            source=source,
+            reason=reason,
+            created_at=draft.now,
+            updated_at=draft.now,
+            due_at=draft.now + timedelta(seconds=timing.lease),
+        )
+    )
+
+
+def end_attempt(
+    draft: Draft,
+    attempt: Attempt,
+    may_continue: Callable[[Sequence[Attempt]], bool],
+    timing: Timing,
+    facts: dict[str, object],
+) -> Change:
+    """The attempt is definitely over without a charge: go on with another one, or fail the payment."""
+    attempts = [attempt if a.id == attempt.id else a for a in draft.before.attempts]
+    shown = facts | {"error": error_dict(attempt.error)}
+    if may_continue(attempts):
+        draft.set_payment(
+            status=_P.PROCESSING,
+            open_attempt=None,
+            provider_reference=None,
+            due_at=draft.now + timedelta(seconds=timing.backoff_cap + timing.lease),
+        )
+        draft.emit(f"attempt.{attempt.status}", facts=shown)
+    else:
+        canceled = PaymentError(ErrorClass.DECLINED_CUSTOMER, ErrorCode.CUSTOMER_CANCELED, "The customer gave up.")
+        draft.set_payment(
+            status=_P.FAILED,
+            error=attempt.error or canceled,
+            open_attempt=None,
+            provider_reference=attempt.provider_reference,
+        )
+        draft.settle_order()
+        draft.emit("payment.failed", facts=shown)
+    return draft.change()
+
+
+def capture_succeeded(draft: Draft, attempt: Attempt, captured: int, facts: dict[str, object]) -> Change:
+    """Held money was taken, by our capture or in the provider's dashboard. The rest is released."""
+    attempt = draft.set_attempt(attempt, status=_A.CAPTURED, captured=captured)
+    operation = draft.before.operation(draft.payment.open_operation)
+    if operation is not None:
+        is_capture = operation.type is OperationType.CAPTURE
+        conflict = PaymentError(ErrorClass.CONFLICT, ErrorCode.CONFLICT, "The charge was captured meanwhile.")
+        operation = draft.set_operation(
+            operation,
+            status=OperationStatus.SUCCEEDED if is_capture else OperationStatus.FAILED,
+            error=None if is_capture else conflict,
+            amount=captured if is_capture else operation.amount,
+        )
+    draft.set_payment(
+        status=_P.SUCCEEDED,
+        amount_captured=captured,
+        amount_refundable=captured,
+        open_operation=None,
+        needs_attention=False,
+    )
+    draft.post("capture", attempt, captured)
+    draft.settle_order()
+    draft.emit("payment.succeeded", operation=operation, facts=facts)
+    return draft.change()
+
+
+def authorization_ended(draft: Draft, attempt: Attempt, facts: dict[str, object]) -> Change:
+    """Held money was released, by our void, by the provider's dashboard or because its time was up."""
+    operation = draft.before.operation(draft.payment.open_operation)
+    if operation is not None:
+        is_void = operation.type is OperationType.VOID
+        released = PaymentError(ErrorClass.CONFLICT, ErrorCode.CONFLICT, "The authorization was released.")
+        operation = draft.set_operation(
+            operation,
+            status=OperationStatus.SUCCEEDED if is_void else OperationStatus.FAILED,
+            error=None if is_void else released,
+        )
+    by_merchant = operation is not None and operation.type is OperationType.VOID and operation.source == "merchant"
+    ran_out = not by_merchant and draft.now >= draft.payment.expires_at
+    draft.set_attempt(attempt, status=_A.EXPIRED if ran_out else _A.VOIDED)
+    draft.set_payment(status=_P.EXPIRED if ran_out else _P.CANCELED, open_operation=None, needs_attention=False)
+    draft.settle_order()
+    draft.emit("payment.expired" if ran_out else "payment.canceled", operation=operation, facts=facts)
+    return draft.change()
+
+
+def void_confirmed(draft: Draft, attempt: Attempt, facts: dict[str, object]) -> Change | None:
+    """The provider has released what we voided by letting it lapse."""
+    for operation in draft.before.operations:
+        if (
+            operation.attempt_id == attempt.id
+            and operation.type is OperationType.VOID
+            and operation.status
+            in (
+                OperationStatus.PENDING,
+                OperationStatus.SENT,
+                OperationStatus.UNKNOWN,
+                OperationStatus.MANUAL_REVIEW,
+            )
+        ):
+            done = draft.set_operation(operation, status=OperationStatus.SUCCEEDED)
+            draft.set_payment(needs_attention=False)
+            draft.emit("void.succeeded", operation=done, facts=facts)
+            return draft.change()
+    return None
+
+
+# -- when nobody could say -------------------------------------------------------------------------
+
+
+def record_not_sent(  # noqa: PLR0913
+    state: PaymentState,
+    attempt: Attempt,
+    error: PaymentError,
+    exchange: Exchange | None,
+    *,
+    may_continue: Callable[[Sequence[Attempt]], bool],
+    timing: Timing,
+    now: datetime,
+) -> Change | None:
+    """The charge was certainly never made. Only the call itself, or two look-ups, may say so."""
+    if attempt.status not in (_A.SENT, _A.UNKNOWN):
+        return None
+    draft = Draft(state, now)
+    ended = draft.set_attempt(attempt, status=_A.NOT_SENT, error=error)
+    facts: dict[str, object] = {"attempt": attempt.id}
+    call = exchange_dict(exchange)
+    return end_attempt(draft, ended, may_continue, timing, facts | ({"call": call} if call else {}))
+
+
+def record_unknown(  # noqa: PLR0913
+    state: PaymentState,
+    attempt: Attempt,
+    error: PaymentError,
+    exchange: Exchange | None,
+    *,
+    resolved: bool,
+    timing: Timing,
+    now: datetime,
+) -> Change | None:
+    """Still nobody can say. ``resolved`` tells an answerless resolve from the first call."""
+    if attempt.status not in (_A.SENT, _A.UNKNOWN):
+        return None
+    draft = Draft(state, now)
+    return _wait_or_review(
+        draft, attempt, error, exchange, attempt.resolves + (1 if resolved else 0), attempt.not_found, timing
+    )
+
+
+def record_not_found(  # noqa: PLR0913
+    state: PaymentState,
+    attempt: Attempt,
+    exchange: Exchange | None,
+    *,
+    settle_window: float,
+    may_continue: Callable[[Sequence[Attempt]], bool],
+    timing: Timing,
+    now: datetime,
+) -> Change | None:
+    """The provider has nothing under our reference. Definite only past the request's deadline plus
+    the settle window (seconds), on two reads; until then it may still be on its way."""
+    if attempt.status not in (_A.SENT, _A.UNKNOWN):
+        return None
+    settled = now >= attempt.deadline_at + timedelta(seconds=settle_window)
+    reads = attempt.not_found + (1 if settled else 0)
+    if reads >= NOT_FOUND_READS:
+        error = PaymentError(
+            ErrorClass.PROVIDER_UNAVAILABLE, ErrorCode.PROVIDER_UNAVAILABLE, "The provider never received the charge."
+        )
+        return record_not_sent(state, attempt, error, exchange, may_continue=may_continue, timing=timing, now=now)
+    error = PaymentError(ErrorClass.TIMEOUT_UNKNOWN, ErrorCode.OUTCOME_UNKNOWN, "The provider does not know it (yet).")
+    return _wait_or_review(Draft(state, now), attempt, error, exchange, attempt.resolves + 1, reads, timing)
+
+
+def _wait_or_review(  # noqa: PLR0913
+    draft: Draft,
+    attempt: Attempt,
+    error: PaymentError,
+    exchange: Exchange | None,
+    resolves: int,
+    not_found: int,
+    timing: Timing,
+) -> Change:
+    wait = timing.resolve_wait(resolves)
+    call = exchange_dict(exchange)
+    facts: dict[str, object] = {"attempt": attempt.id, "error": error_dict(error)} | ({"call": call} if call else {})
+    if wait is None:
+        draft.set_attempt(attempt, status=_A.MANUAL_REVIEW, error=error, resolves=resolves, not_found=not_found)
+        draft.set_payment(status=_P.PROCESSING, needs_attention=True, due_at=None)
+        draft.emit("attempt.manual_review", facts=facts)
+        return draft.change()
+    draft.set_attempt(attempt, status=_A.UNKNOWN, error=error, resolves=resolves, not_found=not_found)
+    draft.set_payment(due_at=draft.now + timedelta(seconds=wait + timing.lease))
+    draft.emit("attempt.unknown", resolves=resolves, facts=facts)
+    return draft.change()
+
+
+# -- what merchants, people and the clock ask for --------------------------------------------------
+
+
+def give_up(  # noqa: PLR0913
+    state: PaymentState, to: PaymentStatus, timing: Timing, now: datetime, *, keep_order: bool = False, **facts: object
+) -> Change:
+    """Cancel or expire a payment that has no charge that may still succeed unseen.
+
+    An attempt that still waits for the customer or the provider is let go and watched: what it
+    brings later is reversed. Callers ask the provider first.
+    """
+    draft = Draft(state, now)
+    attempt = state.open_attempt
+    if attempt is not None:
+        if attempt.status is not _A.ACTION_REQUIRED:
+            msg = f"{attempt.id} is {attempt.status}: it may be a charge already"
+            raise IllegalMove(msg)
+        draft.set_attempt(attempt, status=_A.CANCELED, due_at=now + timedelta(seconds=timing.watch[0]), resolves=0)
+    error = None
+    if to is _P.EXPIRED:
+        error = PaymentError(ErrorClass.DECLINED_CUSTOMER, ErrorCode.EXPIRED, "The payment was not completed in time.")
+    draft.set_payment(status=to, error=error, open_attempt=None, needs_attention=False)
+    if not keep_order:  # the payment that replaces this one moves the order
+        draft.settle_order()
+    draft.emit(f"payment.{to}", facts=facts)
+    return draft.change()
+
+
+def resume(state: PaymentState, timing: Timing, now: datetime, reason: str) -> Change:
+    """Claim the right to start the payment's next workflow run; the write's winner starts it."""
+    draft = Draft(state, now)
+    draft.set_payment(run=state.payment.run + 1, due_at=now + timedelta(seconds=timing.lease))
+    draft.emit("payment.resumed", run=draft.payment.run, reason=reason)
+    return draft.change()
+
+
+def park(state: PaymentState, now: datetime, reason: str) -> Change | None:
+    """A person should look: the workflow kept crashing. The sweeper keeps trying all the same."""
+    if state.payment.status in PAYMENT_FINAL or state.payment.needs_attention:
+        return None
+    draft = Draft(state, now)
+    draft.set_payment(needs_attention=True)
+    draft.emit("payment.parked", reason=reason[:300])
+    return draft.change()
+
+
+def approve(state: PaymentState, timing: Timing, now: datetime, note: str | None) -> Change:
+    """A person lets a doubtful payment go on; the winner of this write starts its run."""
+    draft = Draft(state, now)
+    draft.set_payment(status=_P.PROCESSING, run=state.payment.run + 1, due_at=now + timedelta(seconds=timing.lease))
+    draft.emit("payment.review_approved", note=note)
+    return draft.change()
+
+
+def reject(state: PaymentState, now: datetime, note: str | None) -> Change:
+    """A person refuses a doubtful payment."""
+    draft = Draft(state, now)
+    error = PaymentError(ErrorClass.DECLINED_RISK, ErrorCode.REVIEW_REJECTED, "The payment was rejected in review.")
+    draft.set_payment(status=_P.FAILED, error=error)
+    draft.settle_order()
+    draft.emit("payment.failed", note=note)
+    return draft.change()
+
+
+def watched(attempt: Attempt, timing: Timing, now: datetime) -> Attempt:
+    """The attempt after one more look at it that found nothing: next look, or none."""
+    looks = attempt.resolves + 1
+    due = now + timedelta(seconds=timing.watch[looks]) if looks < len(timing.watch) else None
+    return replace(attempt, resolves=looks, due_at=due)
+
+
+def expire_authorized(state: PaymentState, attempt: Attempt, *, lapse: bool, timing: Timing, now: datetime) -> Change:
+    """The time to capture is over. Where the provider has a void it is asked for (the payment then
+    expires with its answer); with ``lapse`` the provider has let go by itself."""
+    draft = Draft(state, now)
+    if lapse:
+        return authorization_ended(draft, attempt, {"attempt": attempt.id, "source": "expiry"})
+    void = new_operation(
+        draft, attempt, OperationType.VOID, attempt.amount, source="system", reason="expired", timing=timing
+    )
+    draft.set_payment(open_operation=void.id, due_at=None)
+    draft.emit("void.created", operation=void, work=True)
+    return draft.change()

@@ -1,0 +1,57 @@
+"""Prefixed, time-ordered identifiers (ULID: 48 bits of milliseconds, 80 random bits, Crockford base 32)."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_RANDOM_BITS = 80
+_LENGTH = 26
+MAX_ATTEMPTS = 99
+
+
+def _encode(number: int) -> str:
+    digits = []
+    for _ in range(_LENGTH):
+        number, rest = divmod(number, 32)
+        digits.append(_ALPHABET[rest])
+    return "".join(reversed(digits))
+
+
+def new_id(prefix: str, now: datetime) -> str:
+    """A new ``{prefix}_{ULID}``; ids of one prefix sort by creation time to the millisecond."""
+    milliseconds = int(now.timestamp() * 1000)
+    return f"{prefix}_{_encode(milliseconds << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS))}"
+
+
+def derived_id(prefix: str, now: datetime, *parts: str) -> str:
+    """An id that is the same whenever the same side effect is decided again at the same time.
+
+    Deterministic ids make a repeated decision collide with itself instead of doubling an effect.
+    """
+    milliseconds = int(now.timestamp() * 1000)
+    digest = hashlib.sha256("\x1f".join(parts).encode()).digest()
+    return f"{prefix}_{_encode(milliseconds << _RANDOM_BITS | int.from_bytes(digest[:10], 'big'))}"
+
+
+def attempt_id(payment_id: str, number: int) -> str:
+    """The id of a payment's n-th attempt, derived so that it can never be made twice."""
+    return f"att_{payment_id.removeprefix('pay_')}{number:02d}"
+
+
+def attempt_reference(payment_id: str, number: int) -> str:
+    """What providers know an attempt by: the payment id and the attempt's number, 33 characters."""
+    return f"{payment_id}-{number:02d}"
+
+
+def parse_attempt_reference(reference: str) -> tuple[str, int] | None:
+    """The payment id and attempt number in a reference of ours, or None if it is not one."""
+    payment_id, separator, number = reference.rpartition("-")
+    if not separator or not payment_id.startswith("pay_") or not number.isdigit() or len(number) != len("00"):
+        return None
+    return payment_id, int(number)

@@ -1,0 +1,34 @@
+"""Money is an integer in the currency's minor unit; floats and bools never get in."""
+
+from __future__ import annotations
+
+MAX_AMOUNT = 99_999_999_999  # minor units
+
+# ISO 4217 minor-unit exponents. Codes without one (XAU, XXX and the other X-codes) are left out on
+# purpose: an amount in them has no minor unit. Checked against the `iso4217` package in the tests.
+EXPONENTS: dict[str, int] = {
+    **dict.fromkeys(
+        "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CNY"
+        " COP CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF IDR ILS"
+        " INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR"
+        " MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD"
+        " SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD UYU UZS VES WST XCD YER ZAR ZMW".split(),
+        2,
+    ),
+    **dict.fromkeys("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF".split(), 0),
+    **dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3),
+}
+
+
+def is_amount(value: object) -> bool:
+    """Whether ``value`` is a positive integer of minor units within the limit."""
+    return type(value) is int and 0 < value <= MAX_AMOUNT
+
+
+def to_decimal_string(amount: int, currency: str) -> str:
+    """Minor units as an exact decimal string: (149900, "INR") is "1499.00", (5, "JPY") is "5"."""
+    exponent = EXPONENTS[currency]
+    if exponent == 0:
+        return str(amount)
+    whole, part = divmod(abs(amount), 10**exponent)
+    return f"{'-' if amount < 0 else ''}{whole}.{part:0{exponent}d}"

@@ -1,0 +1,349 @@
+"""Razorpay: an order that carries our reference, then a server-to-server payment on it.
+
+Only the payment moves money, so whatever goes wrong with the order is NotSent, and whatever
+goes wrong with the payment afterwards is looked up through the order, never sent again.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from chalicelib.domain.errors import ErrorClass, ErrorCode, PaymentError
+from chalicelib.domain.outcome import (
+    Charge,
+    ChargeStatus,
+    Effect,
+    EffectStatus,
+    EventKind,
+    NotFound,
+    NotSent,
+    ProviderEvent,
+    Unknown,
+)
+from chalicelib.providers import razorpay_wire as wire
+from chalicelib.providers.base import Account, BadSignature, Capabilities, ChargeIntent, ChargeRef
+from chalicelib.providers.calls import Answer, call, integer, rows, text, unknown, unreadable
+from chalicelib.providers.http import parse_json
+from chalicelib.providers.signatures import digest, require
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from chalicelib.domain.outcome import ChargeLookup, ChargeOutcome, EffectLookup, EffectOutcome
+    from chalicelib.providers.http import HttpClient
+
+_DAY = 24 * 3600
+_PAGE = 100  # the most that a list returns
+_PAGES = 10  # a payment has far fewer refunds than this many pages; the bound only ends a broken list
+_METHODS = frozenset({"upi", "netbanking", "wallet"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """An order that is ours and that no payment has been tried on."""
+
+    id: str
+
+
+class RazorpayProvider:
+    """The Razorpay adapter. ``credentials``: key_id, key_secret and, where known, account_id."""
+
+    name = "razorpay"
+    capabilities = Capabilities(
+        methods=_METHODS,
+        currencies=frozenset({"INR"}),
+        min_amount=100,
+        max_amount=99_999_999_999,
+        manual_capture=_METHODS,
+        partial_capture=False,
+        partial_refund=True,
+        void="lapse",
+        idempotency_window=0,
+        operation_idempotency_window=_DAY,
+        settle_window=45,
+        authorization_window=wire.AUTHORIZATION_MINUTES * 60,
+    )
+
+    def __init__(self, http: HttpClient) -> None:
+        """``http`` is shared by every adapter."""
+        self._http = http
+
+    def create(self, account: Account, intent: ChargeIntent) -> ChargeOutcome:
+        """Make the order and the payment, and ask once how the payment stands."""
+        order = self._order(account, intent)
+        if not isinstance(order, _Order):
+            return order
+        path, payload = wire.payment_payload(intent, order.id)
+        answer = self._call(account, "POST", path, payload)
+        if isinstance(answer, NotSent | Unknown):
+            return answer
+        if not answer.ok:
+            refused = wire.refused_charge(answer, order.id)
+            return refused if refused is not None else self._standing(account, intent, answer)
+        payment_id = text(answer.body, "razorpay_payment_id")
+        if payment_id is None:
+            return unreadable(answer)
+        data = {"order_id": order.id}
+        action = wire.next_action(answer.body)
+        if action is not None:
+            return Charge(
+                ChargeStatus.ACTION_REQUIRED, payment_id, next_action=action, data=data, exchange=answer.exchange
+            )
+        # The answer names the payment but says nothing about it. If this look-up fails the payment
+        # is still known to exist, so it is pending and not unknown.
+        found = self._payment(account, payment_id, order.id)
+        if isinstance(found, Charge):
+            return replace(found, exchange=answer.exchange)
+        return Charge(ChargeStatus.PENDING, payment_id, data=data, exchange=answer.exchange)
+
+    def fetch(self, account: Account, charge: ChargeRef) -> ChargeLookup:
+        """By payment id, else by order id, else by receipt."""
+        if charge.provider_reference:
+            return self._payment(account, charge.provider_reference, charge.data.get("order_id"))
+        if charge.data.get("order_id"):
+            return self._order_payments(account, [charge.data["order_id"]])
+        return self._by_receipt(account, charge.reference)
+
+    def capture(self, account: Account, charge: ChargeRef, amount: int, key: str) -> EffectOutcome:  # noqa: ARG002 - no key here: one payment can be captured once
+        """Capture the whole authorization; Razorpay takes no other amount."""
+        payment_id = self._payment_id(account, charge)
+        if not isinstance(payment_id, str):
+            return payment_id
+        path = f"/payments/{quote(payment_id, safe='')}/capture"
+        answer = self._call(account, "POST", path, {"amount": amount, "currency": charge.currency})
+        if isinstance(answer, NotSent | Unknown):
+            return answer
+        if answer.ok:
+            return _captured(wire.charge(answer.body), answer) or unreadable(answer)
+        refused = wire.refused_effect(answer)
+        if refused is not None:
+            return refused
+        now = self._payment(account, payment_id, None)
+        if isinstance(now, NotSent | Unknown):
+            return Unknown(now.error, answer.exchange)
+        if isinstance(now, NotFound) or now.status in (ChargeStatus.AUTHORIZED, ChargeStatus.CANCELED):
+            return wire.no_effect(answer)
+        return _captured(now, answer) or wire.no_effect(answer)
+
+    def void(self, account: Account, charge: ChargeRef, key: str) -> EffectOutcome:  # noqa: ARG002 - there is nothing to call
+        """Razorpay has no void: an authorization lapses by itself, and fetch tells when it has."""
+        return Effect(EffectStatus.PENDING, charge.provider_reference, charge.amount, charge.currency)
+
+    def refund(self, account: Account, charge: ChargeRef, amount: int, key: str) -> EffectOutcome:
+        """Refund ``amount``; a repeat with the same key returns the first refund."""
+        payment_id = self._payment_id(account, charge)
+        if not isinstance(payment_id, str):
+            return payment_id
+        payload = {"amount": amount, "speed": "normal", "receipt": key, "notes": {"reference": charge.reference}}
+        path = f"/payments/{quote(payment_id, safe='')}/refund"
+        answer = self._call(account, "POST", path, payload, {"x-refund-idempotency": key})
+        if isinstance(answer, NotSent | Unknown):
+            return answer
+        if answer.ok:
+            return replace(wire.refund_effect(answer.body), exchange=answer.exchange)
+        refused = wire.refused_effect(answer)
+        if refused is not None:
+            return refused
+        found = self._find_refund(account, payment_id, key)
+        if isinstance(found, Effect):
+            return found
+        return wire.no_effect(answer) if isinstance(found, NotFound) else Unknown(found.error, answer.exchange)
+
+    def fetch_refund(
+        self, account: Account, charge: ChargeRef, key: str, provider_reference: str | None
+    ) -> EffectLookup:
+        """By refund id, else among the payment's refunds by receipt, which is our key."""
+        if provider_reference:
+            answer = self._call(account, "GET", f"/refunds/{quote(provider_reference, safe='')}")
+            if isinstance(answer, NotSent | Unknown):
+                return answer
+            if wire.is_missing(answer):
+                return NotFound(answer.exchange)
+            if not answer.ok:
+                return Unknown(unknown(f"http_{answer.status}"), answer.exchange)
+            return replace(wire.refund_effect(answer.body), exchange=answer.exchange)
+        payment_id = charge.provider_reference
+        if payment_id is None:
+            found = self.fetch(account, charge)
+            if not isinstance(found, Charge):
+                return found
+            payment_id = found.provider_reference
+        if payment_id is None:
+            return NotFound()
+        return self._find_refund(account, payment_id, key)
+
+    def verify_return(self, account: Account, charge: ChargeRef, params: Mapping[str, str]) -> None:
+        """Check what checkout posted back, against the order id that we stored and not the posted one.
+
+        hex(HMAC_SHA256(key_secret, order_id + "|" + razorpay_payment_id)), per Razorpay's checkout docs.
+        """
+        order_id = charge.data.get("order_id")
+        payment_id = params.get("razorpay_payment_id")
+        if not order_id or not payment_id:
+            reason = "the return names no payment of a known order"
+            raise BadSignature(reason)
+        message = f"{order_id}|{payment_id}".encode("utf-8", "surrogatepass")
+        require([account.credentials.get("key_secret", "")], message, params.get("razorpay_signature"))
+
+    def parse_webhook(self, account: Account, headers: Mapping[str, str], body: bytes, now: datetime) -> ProviderEvent:  # noqa: ARG002 - Razorpay signs no time
+        """Check hex(HMAC_SHA256(webhook_secret, body)) against every active secret, then translate."""
+        require(account.webhook_secrets, body, headers.get("x-razorpay-signature"))
+        dedupe_key = headers.get("x-razorpay-event-id") or digest(body)
+        try:
+            parsed = parse_json(body)
+        except ValueError:
+            parsed = None
+        if not isinstance(parsed, dict):
+            return ProviderEvent(dedupe_key, "unreadable", EventKind.IGNORED)
+        ours, theirs = account.credentials.get("account_id"), text(parsed, "account_id")
+        if ours and theirs and ours != theirs:
+            reason = "the event belongs to another account"
+            raise BadSignature(reason)
+        return wire.event(parsed, dedupe_key)
+
+    def _order(self, account: Account, intent: ChargeIntent) -> _Order | ChargeOutcome:
+        """A fresh order for this reference, or how the charge already stands if it was used before."""
+        answer = self._call(account, "POST", "/orders", wire.order_payload(intent))
+        if isinstance(answer, NotSent):
+            return answer
+        if isinstance(answer, Unknown):
+            # An order charges nobody, and nobody but us could pay this one: the charge was not sent.
+            error = PaymentError(
+                ErrorClass.PROVIDER_UNAVAILABLE,
+                ErrorCode.PROVIDER_UNAVAILABLE,
+                "The provider did not take the order; no charge was sent.",
+                answer.error.provider_code,
+            )
+            return NotSent(error, answer.exchange, answer.retry_after)
+        if not answer.ok:
+            if wire.RECEIPT_TAKEN in wire.description(answer):
+                return self._standing(account, intent, answer)
+            refused = wire.refused_charge(answer, None)
+            return refused if refused is not None else self._standing(account, intent, answer)
+        order_id = text(answer.body, "id")
+        if order_id is None:
+            return NotSent(unreadable(answer).error, answer.exchange)
+        amount, currency = integer(answer.body, "amount"), text(answer.body, "currency")
+        if (amount, currency) != (intent.amount, intent.currency):
+            # The receipt belongs to an order for something else. Nothing was charged on it by us.
+            error = PaymentError(ErrorClass.CONFLICT, ErrorCode.MISMATCH, "The provider's order is for another amount.")
+            return Charge(
+                ChargeStatus.DECLINED,
+                amount=amount,
+                currency=currency,
+                error=error,
+                data={"order_id": order_id},
+                exchange=answer.exchange,
+            )
+        if text(answer.body, "status") != "created" or integer(answer.body, "attempts"):
+            return self._standing(account, intent, answer)
+        return _Order(order_id)
+
+    def _standing(self, account: Account, intent: ChargeIntent, answer: Answer) -> ChargeOutcome:
+        """How a charge stands that was begun before; with no payment to see yet it is unknown."""
+        found = self._by_receipt(account, intent.reference)
+        if isinstance(found, Charge):
+            return found
+        error = unknown("duplicate_request") if isinstance(found, NotFound) else found.error
+        return Unknown(error, answer.exchange)
+
+    def _by_receipt(self, account: Account, reference: str) -> ChargeLookup:
+        answer = self._call(account, "GET", f"/orders?receipt={quote(reference, safe='')}&count={_PAGE}")
+        if isinstance(answer, NotSent | Unknown):
+            return answer
+        if not answer.ok:
+            return Unknown(unknown(f"http_{answer.status}"), answer.exchange)
+        # The filter is checked again here: a list of other people's orders must never match.
+        orders = [text(row, "id") for row in rows(answer.body, "items") if text(row, "receipt") == reference]
+        if not any(orders):
+            return NotFound(answer.exchange)
+        return self._order_payments(account, [order for order in orders if order])
+
+    def _order_payments(self, account: Account, order_ids: list[str]) -> ChargeLookup:
+        payments: list[Mapping[str, object]] = []
+        exchange = None
+        for order_id in order_ids:
+            answer = self._call(account, "GET", f"/orders/{quote(order_id, safe='')}/payments")
+            if isinstance(answer, NotSent | Unknown):
+                return answer
+            exchange = answer.exchange
+            if answer.ok:
+                payments += [{"order_id": order_id, **row} for row in rows(answer.body, "items")]
+            elif not wire.is_missing(answer):
+                return Unknown(unknown(f"http_{answer.status}"), exchange)
+        entity = wire.best(payments)
+        return NotFound(exchange) if entity is None else replace(wire.charge(entity), exchange=exchange)
+
+    def _payment(self, account: Account, payment_id: str, order_id: str | None) -> ChargeLookup:
+        answer = self._call(account, "GET", f"/payments/{quote(payment_id, safe='')}")
+        if isinstance(answer, NotSent | Unknown):
+            return answer
+        if wire.is_missing(answer):
+            return NotFound(answer.exchange)
+        if not answer.ok:
+            return Unknown(unknown(f"http_{answer.status}"), answer.exchange)
+        return replace(wire.charge(answer.body, order_id), exchange=answer.exchange)
+
+    def _payment_id(self, account: Account, charge: ChargeRef) -> str | EffectOutcome:
+        """The payment's id; when we never learned it, asked for before anything is sent."""
+        if charge.provider_reference:
+            return charge.provider_reference
+        found = self.fetch(account, charge)
+        if isinstance(found, Charge) and found.provider_reference:
+            return found.provider_reference
+        if isinstance(found, NotSent):
+            return found
+        if isinstance(found, Unknown):
+            error = PaymentError(
+                ErrorClass.PROVIDER_UNAVAILABLE,
+                ErrorCode.PROVIDER_UNAVAILABLE,
+                "The charge could not be looked up; nothing was sent.",
+                found.error.provider_code,
+            )
+            return NotSent(error, found.exchange, found.retry_after)
+        error = PaymentError(ErrorClass.CONFLICT, ErrorCode.CONFLICT, "The provider has no such charge.")
+        return Effect(EffectStatus.FAILED, error=error, exchange=found.exchange)
+
+    def _find_refund(self, account: Account, payment_id: str, key: str) -> EffectLookup:
+        path = f"/payments/{quote(payment_id, safe='')}/refunds"
+        exchange = None
+        for page in range(_PAGES):
+            answer = self._call(account, "GET", f"{path}?count={_PAGE}&skip={page * _PAGE}")
+            if isinstance(answer, NotSent | Unknown):
+                return answer
+            exchange = answer.exchange
+            if wire.is_missing(answer):
+                return NotFound(exchange)
+            if not answer.ok:
+                return Unknown(unknown(f"http_{answer.status}"), exchange)
+            refunds = rows(answer.body, "items")
+            for entity in refunds:
+                if text(entity, "receipt") == key:
+                    return replace(wire.refund_effect(entity), exchange=exchange)
+            if len(refunds) < _PAGE:
+                return NotFound(exchange)
+        return Unknown(unknown("too_many_refunds"), exchange)
+
+    def _call(
+        self,
+        account: Account,
+        method: str,
+        path: str,
+        payload: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer | NotSent | Unknown:
+        pair = f"{account.credentials.get('key_id', '')}:{account.credentials.get('key_secret', '')}"
+        authorization = "Basic " + b64encode(pair.encode()).decode()
+        sent = {"authorization": authorization, **(headers or {})}
+        return call(self._http, method, account.base_url, path, headers=sent, payload=payload)
+
+
+def _captured(now: Charge, answer: Answer) -> Effect | None:
+    """The capture's effect when the payment has been captured, else None."""
+    if now.status is not ChargeStatus.SUCCEEDED:
+        return None
+    return Effect(EffectStatus.SUCCEEDED, now.provider_reference, now.captured, now.currency, exchange=answer.exchange)

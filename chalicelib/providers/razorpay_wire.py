@@ -1,0 +1,279 @@
+"""Razorpay's wire format, translated both ways by pure functions; what is called when is in razorpay.py.
+
+Source of every fact: Razorpay's API reference for orders, payments, refunds and webhooks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chalicelib.domain.errors import ErrorClass
+from chalicelib.domain.outcome import (
+    Charge,
+    ChargeStatus,
+    Effect,
+    EffectStatus,
+    EventKind,
+    NotSent,
+    ProviderEvent,
+    Unknown,
+)
+from chalicelib.providers.calls import (
+    integer,
+    misconfigured,
+    section,
+    text,
+    unknown,
+)
+from chalicelib.providers.reasons import UNDECIDED, classify, classify_request
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from chalicelib.providers.base import ChargeIntent
+    from chalicelib.providers.calls import Answer
+
+AUTHORIZATION_MINUTES = 3 * 24 * 60  # the pages disagree between three and five days: ask for three
+AUTOMATIC_MINUTES = 12  # the least that Razorpay allows; in practice the capture is immediate
+COLLECT_MINUTES = 5
+MAX_NOTE = 256
+MAX_DESCRIPTION = 255
+
+STATUSES: dict[str, ChargeStatus] = {
+    "created": ChargeStatus.PENDING,
+    "authorized": ChargeStatus.AUTHORIZED,
+    "captured": ChargeStatus.SUCCEEDED,
+    "refunded": ChargeStatus.SUCCEEDED,
+    "failed": ChargeStatus.DECLINED,
+}
+REFUND_STATUSES: dict[str, EffectStatus] = {
+    "created": EffectStatus.PENDING,
+    "pending": EffectStatus.PENDING,
+    "processed": EffectStatus.SUCCEEDED,
+    "failed": EffectStatus.FAILED,
+}
+_CHARGE_EVENTS = frozenset({"payment.authorized", "payment.captured", "payment.failed", "order.paid"})
+_REFUND_EVENTS = frozenset({"refund.created", "refund.processed", "refund.failed"})
+_DISPUTE = "payment.dispute."
+_CONFLICT_STATUS = 409
+
+RECEIPT_TAKEN = "order receipt should be unique"
+_NO_SUCH_ID = "the id provided does not exist"
+_NOT_FOUND_STATUS = 404
+
+
+def order_payload(intent: ChargeIntent) -> dict[str, object]:
+    """The order that will carry the payment; its receipt is our reference."""
+    options: dict[str, object] = {"manual_expiry_period": AUTHORIZATION_MINUTES, "refund_speed": "normal"}
+    if intent.capture == "automatic":
+        options["automatic_expiry_period"] = AUTOMATIC_MINUTES
+    return {
+        "amount": intent.amount,
+        "currency": intent.currency,
+        "receipt": intent.reference,
+        "unique_receipt": True,
+        "notes": _notes(intent),
+        "payment": {"capture": intent.capture, "capture_options": options},
+    }
+
+
+def payment_payload(intent: ChargeIntent, order_id: str) -> tuple[str, dict[str, object]]:
+    """The path and body of the server-to-server payment on that order."""
+    method = intent.method["type"]
+    payload: dict[str, object] = {
+        "amount": intent.amount,
+        "currency": intent.currency,
+        "order_id": order_id,
+        "method": method,
+        "notes": _notes(intent),
+    }
+    for ours, theirs in (("email", "email"), ("contact", "contact"), ("ip", "ip")):
+        if intent.customer.get(ours):
+            payload[theirs] = intent.customer[ours]
+    if intent.description:
+        payload["description"] = intent.description[:MAX_DESCRIPTION]
+    if intent.return_url:
+        payload["callback_url"] = intent.return_url
+    if method == "upi":
+        vpa = intent.method.get("vpa")
+        collect = vpa is not None and intent.method.get("flow") != "intent"
+        payload["upi"] = (
+            {"flow": "collect", "vpa": vpa, "expiry_time": COLLECT_MINUTES} if collect else {"flow": "intent"}
+        )
+        return "/payments/create/upi", payload
+    field = "bank" if method == "netbanking" else "wallet"
+    payload[field] = intent.method[field]
+    return "/payments/create/json", payload
+
+
+def _notes(intent: ChargeIntent) -> dict[str, str]:
+    """Our ids, on the order and on the payment: a webhook carries only the payment's."""
+    return {"payment_id": intent.payment_id[:MAX_NOTE], "reference": intent.reference[:MAX_NOTE]}
+
+
+def next_action(body: Mapping[str, object]) -> dict[str, object] | None:
+    """What the customer has to do, from the answer to a server-to-server payment."""
+    link = text(body, "link")
+    if link is not None and link.startswith("upi:"):
+        return {"type": "upi_intent", "uri": link}
+    steps = body.get("next")
+    for step in steps if isinstance(steps, list) else []:
+        if isinstance(step, dict) and step.get("action") == "redirect":
+            url = text(step, "url")
+            if url is not None and url.startswith(("https://", "http://")):
+                return {"type": "redirect", "url": url}
+    return None
+
+
+def charge(entity: Mapping[str, object], order_id: str | None = None) -> Charge:
+    """A payment entity as a statement; a status we do not know is pending."""
+    raw = text(entity, "status") or ""
+    status = STATUSES.get(raw, ChargeStatus.PENDING)
+    amount = integer(entity, "amount")
+    captured = 0
+    error = None
+    reason = text(entity, "error_reason")
+    if raw == "refunded" and entity.get("captured") is False:
+        status = ChargeStatus.CANCELED  # an authorization that nobody captured, released by Razorpay
+    elif status is ChargeStatus.SUCCEEDED:
+        captured = amount or 0
+    elif status is ChargeStatus.DECLINED:
+        if reason in UNDECIDED:
+            status = ChargeStatus.PENDING
+        else:
+            error = classify(reason, text(entity, "error_source"), text(entity, "error_code"))
+    order = text(entity, "order_id") or order_id
+    return Charge(
+        status=status,
+        provider_reference=text(entity, "id"),
+        amount=amount,
+        currency=text(entity, "currency"),
+        captured=captured,
+        refunded=(integer(entity, "amount_refunded") or 0) if captured else 0,
+        error=error,
+        data={"order_id": order} if order else {},
+    )
+
+
+def best(entities: Sequence[Mapping[str, object]]) -> Mapping[str, object] | None:
+    """The payment that decides an order: captured, else authorized, else the newest."""
+    rank = {"captured": 2, "refunded": 2, "authorized": 1}
+
+    def order(entity: Mapping[str, object]) -> tuple[int, int]:
+        return rank.get(text(entity, "status") or "", 0), integer(entity, "created_at") or 0
+
+    return max(entities, key=order, default=None)
+
+
+def refund_effect(entity: Mapping[str, object]) -> Effect:
+    """A refund entity as a statement; a status we do not know is pending."""
+    status = REFUND_STATUSES.get(text(entity, "status") or "", EffectStatus.PENDING)
+    failed = status is EffectStatus.FAILED
+    return Effect(
+        status=status,
+        provider_reference=text(entity, "id"),
+        amount=integer(entity, "amount"),
+        currency=text(entity, "currency"),
+        error=classify("gateway_technical_error", None, None) if failed else None,
+    )
+
+
+def description(answer: Answer) -> str:
+    """The error's text in lower case, only ever compared, never shown."""
+    return (text(section(answer.body, "error"), "description") or "").lower()
+
+
+def is_missing(answer: Answer) -> bool:
+    """Whether the answer says that there is no such object; Razorpay says so with 400 as well."""
+    return answer.status == _NOT_FOUND_STATUS or _NO_SUCH_ID in description(answer)
+
+
+def refused_charge(answer: Answer, order_id: str | None) -> Charge | NotSent | Unknown | None:
+    """What a refused order or payment means; None asks the caller to look at the order."""
+    error = section(answer.body, "error")
+    reason, source, code = text(error, "reason"), text(error, "source"), text(error, "code")
+    payment_id = text(section(error, "metadata"), "payment_id")
+    data = {"order_id": order_id} if order_id else {}
+    if answer.status == _CONFLICT_STATUS:
+        return Unknown(unknown("http_409"), answer.exchange, answer.retry_after)
+    if payment_id is None and _is_authentication(answer):
+        return NotSent(misconfigured(reason or f"http_{answer.status}"), answer.exchange)
+    if reason in UNDECIDED:
+        if payment_id is None:
+            return Unknown(unknown(reason or "undecided"), answer.exchange)
+        return Charge(ChargeStatus.PENDING, payment_id, data=data, exchange=answer.exchange)
+    tried = payment_id is not None
+    verdict = classify(reason, source, code) if tried else classify_request(reason, code)
+    if verdict.error_class is ErrorClass.CONFLICT or "already paid" in description(answer):
+        return None
+    if verdict.error_class is ErrorClass.CONFIG:
+        return NotSent(verdict, answer.exchange)
+    return Charge(ChargeStatus.DECLINED, payment_id, error=verdict, data=data, exchange=answer.exchange)
+
+
+def refused_effect(answer: Answer) -> Effect | NotSent | Unknown | None:
+    """What a refused capture or refund means; None asks the caller to look at the facts first."""
+    error = section(answer.body, "error")
+    reason, code = text(error, "reason"), text(error, "code")
+    if answer.status == _CONFLICT_STATUS:
+        return Unknown(unknown("http_409"), answer.exchange, answer.retry_after)
+    if _is_authentication(answer):
+        return NotSent(misconfigured(reason or f"http_{answer.status}"), answer.exchange)
+    if reason in UNDECIDED:
+        return Unknown(unknown(reason or "undecided"), answer.exchange)
+    verdict = classify_request(reason, code)
+    if verdict.error_class in (ErrorClass.CONFLICT, ErrorClass.INVALID_REQUEST):
+        # "Already captured", "fully refunded", "same key, other body": an earlier try of ours may
+        # be what stands in the way, so nothing is definite until the facts have been looked at.
+        return None
+    return Effect(EffectStatus.FAILED, error=verdict, exchange=answer.exchange)
+
+
+def no_effect(answer: Answer) -> Effect:
+    """A refusal that turned out to be definite."""
+    error = section(answer.body, "error")
+    verdict = classify_request(text(error, "reason"), text(error, "code"))
+    return Effect(EffectStatus.FAILED, error=verdict, exchange=answer.exchange)
+
+
+def _is_authentication(answer: Answer) -> bool:
+    """Razorpay reports a bad key as 401, or as 400 with nothing but a sentence."""
+    said = description(answer)
+    return said.startswith("authentication failed") or "api key" in said
+
+
+def event(body: Mapping[str, object], dedupe_key: str) -> ProviderEvent:
+    """A verified webhook in our terms; what we have no use for is ignored."""
+    kind = text(body, "event") or "unreadable"
+    payload = section(body, "payload")
+    payment = section(section(payload, "payment"), "entity")
+    order = section(section(payload, "order"), "entity")
+    refund = section(section(payload, "refund"), "entity")
+    reference = (
+        text(section(payment, "notes"), "reference")
+        or text(section(order, "notes"), "reference")
+        or text(order, "receipt")
+    )
+    provider_reference = text(payment, "id") or text(refund, "payment_id")
+    if kind in _CHARGE_EVENTS and payment:
+        return ProviderEvent(
+            dedupe_key, kind, EventKind.CHARGE, reference, provider_reference, charge(payment, text(order, "id"))
+        )
+    if kind in _REFUND_EVENTS and refund:
+        if payment.get("captured") is False:
+            # An automatic refund of an authorization that was never captured: a release, not a refund.
+            released = charge({**payment, "status": "refunded"})
+            return ProviderEvent(dedupe_key, kind, EventKind.CHARGE, reference, provider_reference, released)
+        return ProviderEvent(
+            dedupe_key,
+            kind,
+            EventKind.REFUND,
+            reference,
+            provider_reference,
+            charge(payment) if payment else None,
+            refund_effect(refund),
+            text(refund, "receipt"),
+        )
+    if kind.startswith(_DISPUTE):
+        return ProviderEvent(dedupe_key, kind, EventKind.DISPUTE, reference, provider_reference)
+    return ProviderEvent(dedupe_key, kind, EventKind.IGNORED, reference, provider_reference)

@@ -1,0 +1,328 @@
+"""The simulator: a provider that behaves, in a wire format of our own, served by the sandbox bank.
+
+    POST /v1/charges                    Idempotency-Key: our reference
+    GET  /v1/charges/{id}               GET /v1/charges?reference=
+    POST /v1/charges/{id}/capture       {"amount"}, any amount up to the authorized one, once
+    POST /v1/charges/{id}/void
+    POST /v1/charges/{id}/refunds       {"amount"}
+    GET  /v1/refunds/{id}               GET /v1/refunds?key=
+
+Effects take an Idempotency-Key; a repeat returns the first effect's present state, 409 while the
+first still runs, 422 for another body. A 503 with code NOT_ACCEPTED had no effect. Webhooks carry
+X-Simulator-Signature, hex(HMAC_SHA256(secret, body)), and X-Simulator-Event-Id.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from chalicelib.domain.errors import ErrorClass
+from chalicelib.domain.outcome import (
+    Charge,
+    ChargeStatus,
+    Effect,
+    EffectStatus,
+    EventKind,
+    NotFound,
+    NotSent,
+    ProviderEvent,
+    Unknown,
+)
+from chalicelib.providers.base import Account, BadSignature, Capabilities, ChargeIntent, ChargeRef
+from chalicelib.providers.calls import (
+    Answer,
+    call,
+    conflict,
+    integer,
+    section,
+    text,
+    unknown,
+    unreadable,
+)
+from chalicelib.providers.http import parse_json
+from chalicelib.providers.reasons import classify, classify_request
+from chalicelib.providers.signatures import digest, require
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from chalicelib.domain.errors import PaymentError
+    from chalicelib.domain.outcome import ChargeLookup, ChargeOutcome, EffectLookup, EffectOutcome
+    from chalicelib.providers.http import HttpClient
+
+_DAY = 24 * 3600
+_METHODS = frozenset({"upi", "netbanking", "wallet"})
+_NOT_FOUND, _CONFLICT = 404, 409
+_NOT_ACCEPTED = "NOT_ACCEPTED"
+
+STATUSES: dict[str, ChargeStatus] = {
+    "succeeded": ChargeStatus.SUCCEEDED,
+    "authorized": ChargeStatus.AUTHORIZED,
+    "failed": ChargeStatus.DECLINED,
+    "pending": ChargeStatus.PENDING,
+    "requires_action": ChargeStatus.ACTION_REQUIRED,
+    "canceled": ChargeStatus.CANCELED,
+}
+REFUND_STATUSES: dict[str, EffectStatus] = {
+    "succeeded": EffectStatus.SUCCEEDED,
+    "pending": EffectStatus.PENDING,
+    "failed": EffectStatus.FAILED,
+    "returned": EffectStatus.RETURNED,
+}
+
+
+class SimulatorProvider:
+    """The simulator adapter. ``credentials``: api_key for calls, api_secret for browser returns."""
+
+    name = "simulator"
+    capabilities = Capabilities(
+        methods=_METHODS,
+        currencies=frozenset({"INR", "USD", "JPY", "KWD"}),
+        min_amount=1,
+        max_amount=99_999_999_999,
+        manual_capture=_METHODS,
+        partial_capture=True,
+        partial_refund=True,
+        void="api",
+        idempotency_window=_DAY,
+        operation_idempotency_window=_DAY,
+        settle_window=30,
+        authorization_window=5 * _DAY,
+    )
+
+    def __init__(self, http: HttpClient) -> None:
+        """``http`` is shared by every adapter."""
+        self._http = http
+
+    def create(self, account: Account, intent: ChargeIntent) -> ChargeOutcome:
+        """Make the charge; a repeat with the same reference returns the first one."""
+        payload = {
+            "reference": intent.reference,
+            "amount": intent.amount,
+            "currency": intent.currency,
+            "capture": intent.capture,
+            "method": dict(intent.method),
+            "customer": dict(intent.customer),
+            "description": intent.description,
+            "return_url": intent.return_url,
+        }
+        answer = self._call(account, "POST", "/v1/charges", payload, intent.reference)
+        if isinstance(answer, NotSent | Unknown):
+            return answer
+        if answer.ok:
+            return _charge(answer.body, answer) or unreadable(answer)
+        error = _refusal(answer)
+        if answer.status == _CONFLICT or error.error_class is ErrorClass.CONFLICT:
+            return Unknown(unknown(error.provider_code or "conflict"), answer.exchange, answer.retry_after)
+        if error.error_class is ErrorClass.CONFIG:
+            return NotSent(error, answer.exchange)
+        return Charge(ChargeStatus.DECLINED, error=error, exchange=answer.exchange)
+
+    def fetch(self, account: Account, charge: ChargeRef) -> ChargeLookup:
+        """By charge id, else by our reference."""
+        if charge.provider_reference:
+            answer = self._call(account, "GET", f"/v1/charges/{quote(charge.provider_reference, safe='')}")
+        else:
+            answer = self._call(account, "GET", f"/v1/charges?reference={quote(charge.reference, safe='')}")
+        if isinstance(answer, NotSent | Unknown):
+            return answer
+        if answer.status == _NOT_FOUND:
+            return NotFound(answer.exchange)
+        if not answer.ok:
+            return Unknown(unknown(f"http_{answer.status}"), answer.exchange, answer.retry_after)
+        return _charge(answer.body, answer) or unreadable(answer)
+
+    def capture(self, account: Account, charge: ChargeRef, amount: int, key: str) -> EffectOutcome:
+        """Take ``amount`` and release the rest."""
+        return self._change(account, charge, "capture", {"amount": amount}, key, ChargeStatus.SUCCEEDED)
+
+    def void(self, account: Account, charge: ChargeRef, key: str) -> EffectOutcome:
+        """Release the authorization, or give up a charge that waits for the customer."""
+        return self._change(account, charge, "void", {}, key, ChargeStatus.CANCELED)
+
+    def refund(self, account: Account, charge: ChargeRef, amount: int, key: str) -> EffectOutcome:
+        """Refund ``amount``; a repeat with the same key returns the first refund."""
+        answer = self._act(account, charge, "refunds", {"amount": amount}, key)
+        if not isinstance(answer, Answer):
+            return answer
+        return _refund(answer.body, answer) if answer.ok else _failed(answer)
+
+    def fetch_refund(
+        self,
+        account: Account,
+        charge: ChargeRef,  # noqa: ARG002 - keys are unique at the simulator
+        key: str,
+        provider_reference: str | None,
+    ) -> EffectLookup:
+        """By refund id, else by our key."""
+        if provider_reference:
+            answer = self._call(account, "GET", f"/v1/refunds/{quote(provider_reference, safe='')}")
+        else:
+            answer = self._call(account, "GET", f"/v1/refunds?key={quote(key, safe='')}")
+        if isinstance(answer, NotSent | Unknown):
+            return answer
+        if answer.status == _NOT_FOUND:
+            return NotFound(answer.exchange)
+        if not answer.ok:
+            return Unknown(unknown(f"http_{answer.status}"), answer.exchange, answer.retry_after)
+        return _refund(answer.body, answer)
+
+    def verify_return(self, account: Account, charge: ChargeRef, params: Mapping[str, str]) -> None:
+        """Check hex(HMAC_SHA256(api_secret, charge id + "|" + our stored reference + "|" + status))."""
+        message = f"{params.get('charge', '')}|{charge.reference}|{params.get('status', '')}"
+        secret = account.credentials.get("api_secret", "")
+        require([secret], message.encode("utf-8", "surrogatepass"), params.get("signature"))
+
+    def parse_webhook(self, account: Account, headers: Mapping[str, str], body: bytes, now: datetime) -> ProviderEvent:  # noqa: ARG002 - the simulator signs no time
+        """Check hex(HMAC_SHA256(webhook_secret, body)) against every active secret, then translate."""
+        require(account.webhook_secrets, body, headers.get("x-simulator-signature"))
+        dedupe_key = headers.get("x-simulator-event-id") or digest(body)
+        try:
+            parsed = parse_json(body)
+        except ValueError:
+            parsed = None
+        if not isinstance(parsed, dict):
+            return ProviderEvent(dedupe_key, "unreadable", EventKind.IGNORED)
+        ours, theirs = account.credentials.get("account_id"), text(parsed, "account_id")
+        if ours and theirs and ours != theirs:
+            reason = "the event belongs to another account"
+            raise BadSignature(reason)
+        return _event(parsed, dedupe_key)
+
+    def _change(  # noqa: PLR0913 - capture and void differ in just these
+        self,
+        account: Account,
+        charge: ChargeRef,
+        action: str,
+        payload: Mapping[str, object],
+        key: str,
+        wanted: ChargeStatus,
+    ) -> EffectOutcome:
+        """Capture or void; a refusal for its state is checked against the charge's real state."""
+        answer = self._act(account, charge, action, payload, key)
+        if not isinstance(answer, Answer):
+            return answer
+        if answer.ok:
+            return _effect(_charge(answer.body, answer), wanted, answer) or unreadable(answer)
+        failed = _failed(answer)
+        if isinstance(failed, Effect) and failed.error and failed.error.error_class is ErrorClass.CONFLICT:
+            now = self.fetch(account, charge)
+            if isinstance(now, NotSent | Unknown):
+                return Unknown(now.error, answer.exchange)
+            if isinstance(now, Charge):
+                return _effect(now, wanted, answer) or failed
+        return failed
+
+    def _act(
+        self, account: Account, charge: ChargeRef, action: str, payload: Mapping[str, object], key: str
+    ) -> Answer | EffectOutcome:
+        """Post to the charge; when we never learned its id, ask for it before anything is sent."""
+        charge_id = charge.provider_reference
+        if charge_id is None:
+            found = self.fetch(account, charge)
+            if isinstance(found, NotFound):
+                error = conflict("The provider has no such charge.", None)
+                return Effect(EffectStatus.FAILED, error=error, exchange=found.exchange)
+            if not isinstance(found, Charge):
+                error = replace(found.error, error_class=ErrorClass.PROVIDER_UNAVAILABLE)
+                return NotSent(error, found.exchange, found.retry_after)
+            charge_id = found.provider_reference or ""
+        return self._call(account, "POST", f"/v1/charges/{quote(charge_id, safe='')}/{action}", payload, key)
+
+    def _call(
+        self,
+        account: Account,
+        method: str,
+        path: str,
+        payload: Mapping[str, object] | None = None,
+        key: str | None = None,
+    ) -> Answer | NotSent | Unknown:
+        headers = {"authorization": f"Bearer {account.credentials.get('api_key', '')}"}
+        if key is not None:
+            headers["idempotency-key"] = key
+        return call(self._http, method, account.base_url, path, headers=headers, payload=payload, refusal=_NOT_ACCEPTED)
+
+
+def _charge(body: Mapping[str, object], answer: Answer | None = None) -> Charge | None:
+    """A charge object as a statement, a status we do not know as pending; None if it is no charge."""
+    charge_id = text(body, "id")
+    if charge_id is None or text(body, "object") != "charge":
+        return None
+    status = STATUSES.get(text(body, "status") or "", ChargeStatus.PENDING)
+    failure = section(body, "error")
+    action = section(body, "next_action")
+    return Charge(
+        status=status,
+        provider_reference=charge_id,
+        amount=integer(body, "amount"),
+        currency=text(body, "currency"),
+        captured=integer(body, "captured") or 0,
+        refunded=integer(body, "refunded") or 0,
+        error=_decline(failure) if status is ChargeStatus.DECLINED else None,
+        next_action=dict(action) if action and status is ChargeStatus.ACTION_REQUIRED else None,
+        exchange=answer.exchange if answer else None,
+    )
+
+
+def _decline(failure: Mapping[str, object]) -> PaymentError:
+    return classify(text(failure, "reason"), text(failure, "source"), text(failure, "code"))
+
+
+def _effect(now: Charge | None, wanted: ChargeStatus, answer: Answer) -> Effect | None:
+    """A capture or void that the charge's state confirms, else None."""
+    if now is None or now.status is not wanted:
+        return None
+    amount = now.captured if wanted is ChargeStatus.SUCCEEDED else now.amount
+    return Effect(EffectStatus.SUCCEEDED, now.provider_reference, amount, now.currency, exchange=answer.exchange)
+
+
+def _refund(body: Mapping[str, object], answer: Answer | None = None) -> Effect:
+    """A refund object as a statement; a status we do not know is pending."""
+    status = REFUND_STATUSES.get(text(body, "status") or "", EffectStatus.PENDING)
+    return Effect(
+        status=status,
+        provider_reference=text(body, "id"),
+        amount=integer(body, "amount"),
+        currency=text(body, "currency"),
+        error=_decline(section(body, "error")) if status is EffectStatus.FAILED else None,
+        exchange=answer.exchange if answer else None,
+    )
+
+
+def _refusal(answer: Answer) -> PaymentError:
+    error = section(answer.body, "error")
+    return classify_request(text(error, "reason"), text(error, "code"))
+
+
+def _failed(answer: Answer) -> Effect | NotSent | Unknown:
+    """What a refused capture, void or refund means."""
+    error = _refusal(answer)
+    if answer.status == _CONFLICT:
+        return Unknown(unknown(error.provider_code or "conflict"), answer.exchange, answer.retry_after)
+    if error.error_class is ErrorClass.CONFIG:
+        return NotSent(error, answer.exchange)
+    return Effect(EffectStatus.FAILED, error=error, exchange=answer.exchange)
+
+
+def _event(body: Mapping[str, object], dedupe_key: str) -> ProviderEvent:
+    kind = text(body, "type") or "unreadable"
+    data = section(body, "data")
+    charge, refund = section(data, "charge"), section(data, "refund")
+    reference, provider_reference = text(charge, "reference"), text(charge, "id")
+    if kind.startswith("charge.") and charge:
+        return ProviderEvent(dedupe_key, kind, EventKind.CHARGE, reference, provider_reference, _charge(charge))
+    if kind.startswith("refund.") and refund:
+        return ProviderEvent(
+            dedupe_key,
+            kind,
+            EventKind.REFUND,
+            reference,
+            provider_reference,
+            _charge(charge),
+            _refund(refund),
+            text(refund, "key"),
+        )
+    return ProviderEvent(dedupe_key, kind, EventKind.IGNORED, reference, provider_reference)

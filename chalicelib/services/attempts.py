@@ -1,0 +1,254 @@
+"""Talking to providers about charges: make one, find out what became of one, take in what is said of one.
+
+What a crash does, line by line, for ``attempt``:
+
+* before ``begin_attempt`` commits: nothing happened, the next workflow try or the sweeper starts over;
+* after it, before or after the provider acted: the attempt is ``sent``; nobody sends again, ``resolve``
+  asks (or repeats the same call under the same key while the provider promises one charge per key);
+* after the answer, before its commit: the same, and resolve gets the same answer again;
+* two at once: ``open_attempt`` lets one through; the other one resolves.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from chalicelib.domain import charges, routing
+from chalicelib.domain.charges import Mismatch, Step
+from chalicelib.domain.errors import ErrorClass, ErrorCode, PaymentError
+from chalicelib.domain.outcome import Charge, NotFound, NotSent, Unknown
+from chalicelib.domain.states import AttemptStatus, PaymentStatus
+from chalicelib.observability import logger, metric
+from chalicelib.providers.base import ChargeIntent, ChargeRef
+from chalicelib.services.kit import committed, load_state, pause, settle
+from chalicelib.storage.store import Stale
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from chalicelib.domain.merchant import Account, Merchant
+    from chalicelib.domain.model import Attempt, Change, Payment, PaymentState, Tenant
+    from chalicelib.domain.outcome import ChargeLookup, ChargeOutcome
+    from chalicelib.domain.routing import Decision
+    from chalicelib.services.kit import Kit
+    from chalicelib.storage.store import Mark
+
+A = TypeVar("A")
+_RACES = 10  # how often attempt may lose to somebody else before it leaves the payment to them
+
+
+def route(kit: Kit, merchant: Merchant, payment: Payment, attempts: Sequence[Attempt]) -> Decision:
+    """Where the payment's next attempt goes, and why."""
+    candidates = []
+    for account in merchant.accounts:
+        can = kit.provider(account.provider).capabilities
+        candidates.append(
+            routing.Candidate(
+                account.id, account.provider, can.methods, can.currencies, can.min_amount, can.max_amount,
+                can.manual_capture,
+            )
+        )  # fmt: skip
+    return routing.decide(
+        merchant.rules,
+        candidates,
+        attempts,
+        method=payment.method["type"],
+        currency=payment.currency,
+        amount=payment.amount,
+        capture=payment.capture,
+    )
+
+
+def attempt(kit: Kit, tenant: Tenant, payment_id: str) -> Step:
+    """Make the payment's next attempt, if it is due one; says what the workflow does next."""
+    merchant = kit.merchants.get(tenant)
+    for number in range(_RACES):
+        state = load_state(kit, tenant, payment_id)
+        if charges.next_step(state, kit.timing, kit.now(), kit.jitter).outcome != "retry":
+            break
+        decision = route(kit, merchant, state.payment, state.attempts)
+        try:
+            if kit.now() >= state.payment.expires_at:
+                _commit(kit, state, charges.give_up(state, PaymentStatus.EXPIRED, kit.timing, kit.now()))
+                return Step("done")
+            if decision.chosen is None:
+                _commit(kit, state, charges.fail_without_route(state, decision, kit.now()))
+                return Step("done")
+            change = charges.begin_attempt(state, decision.chosen, decision, kit.timing, kit.now())
+            state = _commit(kit, state, change)
+        except Stale:
+            pause(kit, number)
+            continue
+        (opened,) = change.new_attempts
+        account = _account(merchant, opened)
+        answer = _charge(kit, merchant, state.payment, opened)
+        state = record(kit, state, opened, answer, resolved=False, source="response")
+        return charges.next_step(state, kit.timing, kit.now(), kit.jitter)
+    return charges.next_step(state, kit.timing, kit.now(), kit.jitter)
+
+
+def resolve(kit: Kit, tenant: Tenant, payment_id: str) -> Step:
+    """Find out what became of the payment's open attempt; says what the workflow does next."""
+    state = load_state(kit, tenant, payment_id)
+    opened = state.open_attempt
+    if opened is not None and opened.status in (AttemptStatus.SENT, AttemptStatus.UNKNOWN):
+        left = (opened.deadline_at - kit.now()).total_seconds()
+        if left > 0:  # the call itself may still be under way
+            return Step("resolve", left)
+        answer = ask_again(kit, state, opened)
+        state = record(kit, state, opened, answer, resolved=True, source="resolve")
+    return charges.next_step(state, kit.timing, kit.now(), kit.jitter)
+
+
+def ask_again(kit: Kit, state: PaymentState, opened: Attempt) -> ChargeLookup:
+    """Repeat the call under its key while the provider promises that this is safe, else look up."""
+    merchant = kit.merchants.get(state.payment.tenant)
+    age = (kit.now() - opened.created_at).total_seconds()
+    window = kit.provider(opened.provider).capabilities.idempotency_window
+    if age < window and kit.now() < state.payment.expires_at:
+        answer = _charge(kit, merchant, state.payment, opened)
+        if isinstance(answer, NotSent):
+            # This repeat was not sent. That says nothing about the first call.
+            return Unknown(answer.error, answer.exchange, answer.retry_after)
+        return answer
+    return look_up(kit, state, opened)
+
+
+def look_up(kit: Kit, state: PaymentState, opened: Attempt) -> ChargeLookup:
+    """Ask the provider for an attempt's charge."""
+    merchant = kit.merchants.get(state.payment.tenant)
+    account = _account(merchant, opened)
+    answer = call(
+        opened.provider,
+        "fetch",
+        lambda: kit.provider(opened.provider).fetch(account, charge_ref(state.payment, opened)),
+    )
+    if isinstance(answer, NotSent):
+        return Unknown(answer.error, answer.exchange, answer.retry_after)
+    return answer
+
+
+def record(  # noqa: PLR0913
+    kit: Kit,
+    state: PaymentState,
+    about: Attempt,
+    answer: ChargeLookup,
+    *,
+    resolved: bool,
+    source: str,
+    mark: Mark | None = None,
+) -> PaymentState:
+    """Commit what a provider said, or failed to say, about an attempt; raises AlreadyApplied with a mark.
+
+    Whoever learns of a charge comes here; the decision is made again on fresh state until it holds.
+    """
+    payment = state.payment
+    merchant = kit.merchants.get(payment.tenant)
+
+    def may_continue(attempts: Sequence[Attempt]) -> bool:
+        return kit.now() < payment.expires_at and route(kit, merchant, payment, attempts).chosen is not None
+
+    def decide(current: PaymentState) -> Change | None:
+        now = kit.now()
+        found = current.attempt(about.id)
+        if found is None:
+            msg = f"{payment.id}: attempt {about.id} is missing"
+            raise LookupError(msg)
+        if isinstance(answer, Charge):
+            try:
+                return charges.record_charge(
+                    current, found, answer, may_continue=may_continue, timing=kit.timing,
+                    authorization_window=kit.provider(found.provider).capabilities.authorization_window,
+                    now=now, source=source,
+                )  # fmt: skip
+            except Mismatch as mismatch:
+                if source == "webhook":
+                    raise
+                alarm_mismatch(payment.id, found, mismatch)
+                error = PaymentError(ErrorClass.CONFLICT, ErrorCode.MISMATCH, str(mismatch))
+                return charges.record_unknown(
+                    current, found, error, answer.exchange, resolved=resolved, timing=kit.timing, now=now
+                )
+        if isinstance(answer, NotSent):
+            return charges.record_not_sent(
+                current, found, answer.error, answer.exchange, may_continue=may_continue, timing=kit.timing, now=now
+            )
+        if isinstance(answer, NotFound):
+            window = min(kit.provider(found.provider).capabilities.settle_window, kit.settings.settle_window_cap)
+            return charges.record_not_found(
+                current, found, answer.exchange, settle_window=window, may_continue=may_continue, timing=kit.timing,
+                now=now,
+            )  # fmt: skip
+        age = (now - found.created_at).total_seconds()
+        metric("OldestUnknownSeconds", max(age, 0), "Seconds")
+        return charges.record_unknown(
+            current, found, answer.error, answer.exchange, resolved=resolved, timing=kit.timing, now=now
+        )
+
+    after, _ = settle(kit, payment.tenant, payment.id, decide, state=state, mark=mark)
+    return after
+
+
+def alarm_mismatch(payment_id: str, about: Attempt, mismatch: Mismatch) -> None:
+    """The provider talks about other money than ours: nothing of it is believed."""
+    logger.error("%s: %s. Compare the charge in the provider's dashboard", payment_id, mismatch, payment_id=payment_id)
+    metric("ProviderMismatch", provider=about.provider)
+
+
+def call(provider: str, operation: str, do: Callable[[], A]) -> A:
+    """Make a provider call and measure it."""
+    started = time.perf_counter()
+    answer = do()
+    elapsed = (time.perf_counter() - started) * 1000
+    outcome = str(getattr(answer, "status", type(answer).__name__.lower()))
+    metric("ProviderCall", provider=provider, operation=operation, outcome=outcome)
+    metric("ProviderLatency", elapsed, "Milliseconds", provider=provider, operation=operation)
+    return answer
+
+
+def charge_ref(payment: Payment, about: Attempt) -> ChargeRef:
+    """How an adapter finds an attempt's charge again."""
+    return ChargeRef(
+        about.reference, about.provider_reference, about.amount, about.currency, payment.method, about.data
+    )
+
+
+def account_of(kit: Kit, about: Attempt) -> Account:
+    """The provider account an attempt was made at."""
+    return _account(kit.merchants.get(about.tenant), about)
+
+
+def _account(merchant: Merchant, about: Attempt) -> Account:
+    account = merchant.account(about.account)
+    if account is None:
+        msg = f"{about.id}: merchant {merchant.tenant.merchant_id} has no account {about.account} any more"
+        raise LookupError(msg)
+    return account
+
+
+def _intent(payment: Payment, opened: Attempt) -> ChargeIntent:
+    return ChargeIntent(
+        reference=opened.reference,
+        payment_id=payment.id,
+        amount=opened.amount,
+        currency=opened.currency,
+        capture=payment.capture,
+        method=payment.method,
+        customer=payment.customer,
+        description=payment.description,
+        return_url=payment.return_url,
+    )
+
+
+def _charge(kit: Kit, merchant: Merchant, payment: Payment, opened: Attempt) -> ChargeOutcome:
+    account = _account(merchant, opened)
+    provider = kit.provider(opened.provider)
+    return call(opened.provider, "create", lambda: provider.create(account, _intent(payment, opened)))
+
+
+def _commit(kit: Kit, state: PaymentState, change: Change) -> PaymentState:
+    kit.store.commit(change, now=kit.now())
+    after = change.state(state)
+    committed(state, after, change)
+    return after

@@ -1,0 +1,256 @@
+"""Captures, voids, refunds and reversals: accepted in one transaction, worked on from one queue.
+
+What a crash does in ``work``: before ``begin`` commits, the message comes again; after it, the
+operation is ``sent`` and its deadline keeps everybody from calling until the first call must be
+over; then one worker wins ``try_again`` and calls under the same key, or asks the provider first
+where a repeat would not be safe. Two workers at once: one wins each of these writes.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from chalicelib.domain import operations
+from chalicelib.domain.errors import ErrorClass, ErrorCode, NotFoundError, PaymentError
+from chalicelib.domain.outcome import Charge, ChargeStatus, Effect, EffectStatus, NotFound, Unknown
+from chalicelib.domain.states import OPERATION_OPEN, OperationStatus, OperationType
+from chalicelib.observability import logger, metric
+from chalicelib.services.attempts import account_of, call, charge_ref, look_up, record
+from chalicelib.services.kit import committed, load_state, settle
+from chalicelib.storage.store import Stale
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chalicelib.domain.model import Attempt, Change, Operation, PaymentState, Tenant
+    from chalicelib.domain.outcome import EffectLookup
+    from chalicelib.services.idempotency import Idem
+    from chalicelib.services.kit import Kit
+    from chalicelib.storage.store import Mark
+
+_T, _X = OperationType, OperationStatus
+
+_SOON = 1.0  # seconds until a worker that lost a race looks again
+
+
+def capture(
+    kit: Kit, tenant: Tenant, payment_id: str, amount: int | None, idem: Idem
+) -> tuple[PaymentState, Operation]:
+    """Accept a capture of ``amount`` minor units (None: all); raises as ``request_capture``, and KeyTaken."""
+
+    def decide(state: PaymentState) -> tuple[Change, Operation]:
+        partial = kit.provider(state.payment.provider).capabilities.partial_capture if state.payment.provider else False
+        return operations.request_capture(state, amount, partial=partial, timing=kit.timing, now=kit.now())
+
+    return _accept(kit, tenant, payment_id, decide, idem)
+
+
+def refund(
+    kit: Kit, tenant: Tenant, payment_id: str, amount: int | None, reason: str | None, idem: Idem
+) -> tuple[PaymentState, Operation]:
+    """Accept a refund of ``amount`` minor units (None: the rest); raises as ``request_refund``, and KeyTaken."""
+
+    def decide(state: PaymentState) -> tuple[Change, Operation]:
+        partial = kit.provider(state.payment.provider).capabilities.partial_refund if state.payment.provider else False
+        return operations.request_refund(state, amount, reason, partial=partial, timing=kit.timing, now=kit.now())
+
+    return _accept(kit, tenant, payment_id, decide, idem)
+
+
+def get_refund(kit: Kit, tenant: Tenant, refund_id: str) -> Operation:
+    """The refund; raises NotFoundError."""
+    payment_id = kit.queries.payment_of_reference(tenant, refund_id)
+    operation = kit.queries.operation(tenant, payment_id, refund_id) if payment_id else None
+    if operation is None:
+        raise NotFoundError("refund_not_found", f"There is no refund {refund_id}.", param="id")
+    return operation
+
+
+def _accept(
+    kit: Kit,
+    tenant: Tenant,
+    payment_id: str,
+    decide: Callable[[PaymentState], tuple[Change, Operation]],
+    idem: Idem,
+) -> tuple[PaymentState, Operation]:
+    accepted: list[Operation] = []
+
+    def change_of(state: PaymentState) -> Change:
+        change, operation = decide(state)
+        accepted[:] = [operation]
+        return change
+
+    after, _ = settle(
+        kit,
+        tenant,
+        payment_id,
+        change_of,
+        claim=lambda made: idem.claim((made, accepted[0]), accepted[0].id, kit.now()),
+    )
+    return after, accepted[0]
+
+
+def work(kit: Kit, tenant: Tenant, payment_id: str, operation_id: str) -> float | None:
+    """Do the next thing about an operation; returns the seconds after which to call again, or None
+    when it is over or somebody else (a webhook, the sweeper) carries it on."""
+    state = load_state(kit, tenant, payment_id)
+    operation = state.operation(operation_id)
+    if operation is None:
+        msg = f"{payment_id} has no operation {operation_id}"
+        raise LookupError(msg)
+    if operation.status not in OPERATION_OPEN or operation.status is _X.MANUAL_REVIEW:
+        return None
+    now = kit.now()
+    if operation.status is not _X.PENDING and operation.deadline_at and now < operation.deadline_at:
+        return (operation.deadline_at - now).total_seconds()  # a call may still be under way
+    about = _attempt(state, operation)
+    if _is_awaited(state, operation):
+        _await(kit, state, operation, about)
+        return None
+    is_new = operation.status is _X.PENDING
+    change = (operations.begin if is_new else operations.try_again)(state, operation, kit.timing, now)
+    try:
+        kit.store.commit(change, now=now)
+    except Stale:
+        return _SOON
+    committed(state, change.state(state), change)
+    state = change.state(state)
+    claimed = state.operation(operation_id) or operation
+    after = _call_and_record(kit, state, claimed, about, again=not is_new)
+    done = after.operation(operation_id) or claimed
+    if done.status is not _X.UNKNOWN or done.tries > len(kit.timing.operation):
+        return None
+    return kit.timing.operation_wait(done.tries)
+
+
+def _call_and_record(
+    kit: Kit, state: PaymentState, operation: Operation, about: Attempt, *, again: bool
+) -> PaymentState:
+    releases = operation.type is _T.REVERSAL and not about.captured
+    if again and (operation.type in (_T.CAPTURE, _T.VOID) or releases):
+        # Providers promise less for these: what the first call did shows on the charge.
+        charge = look_up(kit, state, about)
+        if isinstance(charge, Charge) and charge.status is ChargeStatus.CANCELED and releases:
+            return record_answer(kit, state, operation, Effect(EffectStatus.SUCCEEDED), source="resolve")
+        if isinstance(charge, Charge) and charge.status in (ChargeStatus.SUCCEEDED, ChargeStatus.CANCELED):
+            state = record(kit, state, about, charge, resolved=False, source="resolve")
+            about = _attempt(state, operation)
+            if not releases:
+                return state
+            # Held when we heard of it, taken since: now it has to be given back.
+    answer = _call(kit, state, operation, about, again=again)
+    return record_answer(kit, state, operation, answer, source="response")
+
+
+def _call(kit: Kit, state: PaymentState, operation: Operation, about: Attempt, *, again: bool) -> EffectLookup:
+    provider = kit.provider(about.provider)
+    account, ref, key = account_of(kit, about), charge_ref(state.payment, about), operation.id
+    if operation.type is _T.CAPTURE:
+        return call(about.provider, "capture", lambda: provider.capture(account, ref, operation.amount, key))
+    if operation.type is _T.VOID or (operation.type is _T.REVERSAL and not about.captured):
+        return call(about.provider, "void", lambda: provider.void(account, ref, key))
+    age = (kit.now() - operation.created_at).total_seconds()
+    window = provider.capabilities.operation_idempotency_window
+    if again and age >= window:
+        found = call(
+            about.provider, "fetch_refund",
+            lambda: provider.fetch_refund(account, ref, key, operation.provider_reference),
+        )  # fmt: skip
+        settled = operation.updated_at.timestamp() + provider.capabilities.settle_window < kit.now().timestamp()
+        never_repeats = window == 0
+        if not (isinstance(found, NotFound) and never_repeats and settled and operation.tries > 2):  # noqa: PLR2004
+            return found
+        # This provider knows no keys, and twice it did not know the refund: it never arrived.
+    return call(about.provider, "refund", lambda: provider.refund(account, ref, _refund_amount(operation, about), key))
+
+
+def _refund_amount(operation: Operation, about: Attempt) -> int:
+    return about.captured if operation.type is _T.REVERSAL else operation.amount
+
+
+def record_answer(  # noqa: PLR0913
+    kit: Kit,
+    state: PaymentState,
+    operation: Operation,
+    answer: EffectLookup,
+    *,
+    source: str,
+    mark: Mark | None = None,
+) -> PaymentState:
+    """Commit what a provider said, or failed to say, about an operation; raises AlreadyApplied with a mark."""
+    is_refund = operation.type in (_T.REFUND, _T.REVERSAL)
+    if isinstance(answer, Effect) and is_refund and answer.amount not in (None, operation.amount):
+        logger.error(
+            "%s: the provider says %s refunded, we asked for %s. Compare it in the provider's dashboard",
+            operation.id,
+            answer.amount,
+            operation.amount,
+            payment_id=state.payment.id,
+        )
+        metric("ProviderMismatch", provider=state.payment.provider or "")
+        error = PaymentError(ErrorClass.CONFLICT, ErrorCode.MISMATCH, f"The provider says {answer.amount}.")
+        answer = Unknown(error, answer.exchange)
+
+    def decide(current: PaymentState) -> Change | None:
+        found = current.operation(operation.id)
+        if found is None:
+            msg = f"{current.payment.id} has no operation {operation.id}"
+            raise LookupError(msg)
+        now = kit.now()
+        if isinstance(answer, Effect):
+            return operations.record_effect(current, found, answer, timing=kit.timing, now=now, source=source)
+        if isinstance(answer, NotFound):
+            error = PaymentError(
+                ErrorClass.TIMEOUT_UNKNOWN, ErrorCode.OUTCOME_UNKNOWN, "The provider does not know it (yet)."
+            )
+            return operations.record_unknown(current, found, error, answer.exchange, timing=kit.timing, now=now)
+        return operations.record_unknown(current, found, answer.error, answer.exchange, timing=kit.timing, now=now)
+
+    after, change = settle(kit, state.payment.tenant, state.payment.id, decide, state=state, mark=mark)
+    if change is None and isinstance(answer, Effect) and answer.status is EffectStatus.PENDING:
+        still = after.operation(operation.id)
+        if still is not None and still.status in OPERATION_OPEN:
+            _hold(kit, still)
+    return after
+
+
+def _hold(kit: Kit, operation: Operation) -> None:
+    """Ask again later, and ever less often: a refund may take a bank a week."""
+    age = (kit.now() - operation.created_at).total_seconds()
+    kit.store.hold(operation, kit.now() + timedelta(seconds=max(kit.timing.poll, age / 4)))
+
+
+def _is_awaited(state: PaymentState, operation: Operation) -> bool:
+    """The provider has accepted the operation, or releases a voided charge by itself: nothing is left
+    to call, only to ask. Asking changes nothing, so it needs no permit."""
+    if operation.status is _X.PENDING:
+        return False
+    if operation.type is _T.VOID:
+        return state.payment.open_operation != operation.id
+    return operation.provider_reference is not None and operation.type in (_T.REFUND, _T.REVERSAL)
+
+
+def _await(kit: Kit, state: PaymentState, operation: Operation, about: Attempt) -> None:
+    if operation.type is _T.VOID:
+        charge = look_up(kit, state, about)
+        if isinstance(charge, Charge):
+            record(kit, state, about, charge, resolved=False, source="resolve")
+    else:
+        provider = kit.provider(about.provider)
+        account, ref = account_of(kit, about), charge_ref(state.payment, about)
+        answer = call(
+            about.provider, "fetch_refund",
+            lambda: provider.fetch_refund(account, ref, operation.id, operation.provider_reference),
+        )  # fmt: skip
+        if isinstance(answer, Effect) and answer.status is not EffectStatus.PENDING:
+            record_answer(kit, state, operation, answer, source="resolve")
+    _hold(kit, operation)  # has no effect once the operation has moved on
+
+
+def _attempt(state: PaymentState, operation: Operation) -> Attempt:
+    about = state.attempt(operation.attempt_id)
+    if about is None:
+        msg = f"{operation.id}: attempt {operation.attempt_id} is missing"
+        raise LookupError(msg)
+    return about

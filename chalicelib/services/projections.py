@@ -1,0 +1,39 @@
+"""Balances and statistics, built from events outside the payments' own transactions.
+
+The mark of an event and what it counts are one transaction, so repeats count once. An event older
+than the marks is refused: its day is rebuilt from the events instead.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from chalicelib.domain.model import Tenant
+from chalicelib.observability import logger
+from chalicelib.services.outbox import counted
+from chalicelib.storage.store import Mark
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chalicelib.services.kit import Kit
+
+_MARK_DAYS = 30  # longer than any message lives: dead-letter queues keep 14 days
+
+
+class TooOld(Exception):
+    """The event's mark may be gone: counting it could count it twice."""
+
+
+def project(kit: Kit, event: Mapping[str, Any]) -> None:
+    """Count an event once; raises TooOld, or Stale under contention (the message comes again)."""
+    now = kit.now()
+    created_at = datetime.fromisoformat(event["created_at"])
+    if now - created_at > timedelta(days=_MARK_DAYS):
+        msg = f"{event['id']} is older than {_MARK_DAYS} days: rebuild {event['created_at'][:10]} from events"
+        raise TooOld(msg)
+    mark = Mark(f"projected/{event['id']}", round((created_at + timedelta(days=_MARK_DAYS + 1)).timestamp()))
+    tenant = Tenant(event["merchant_id"], event["mode"])
+    if not kit.store.project(tenant, counted(event), mark, now):
+        logger.info("event counted before", event_id=event["id"])

@@ -1,0 +1,188 @@
+"""Provider events: verified and queued by the route, taken in by ``ingest``.
+
+The route writes nothing: it verifies, queues, answers. The mark that keeps an event from counting
+twice is part of the transaction of its effect, so a crash leaves both or neither.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from chalicelib.domain import operations
+from chalicelib.domain.charges import Mismatch
+from chalicelib.domain.errors import ErrorClass, ErrorCode, NotFoundError, PaymentError
+from chalicelib.domain.ids import parse_attempt_reference
+from chalicelib.domain.model import Tenant
+from chalicelib.domain.outcome import Charge, ChargeStatus, Effect, EffectStatus, EventKind, ProviderEvent
+from chalicelib.domain.states import PaymentStatus
+from chalicelib.observability import logger, metric
+from chalicelib.services import payments
+from chalicelib.services.attempts import alarm_mismatch, record
+from chalicelib.services.kit import settle
+from chalicelib.services.operations import record_answer
+from chalicelib.storage.store import AlreadyApplied, Mark
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chalicelib.domain.model import Attempt, Change, Operation, PaymentState
+    from chalicelib.services.kit import Kit
+
+_MARK_SECONDS = 30 * 86400  # providers retry for days at most
+
+
+class NoPayment(Exception):
+    """The event names no payment of ours (yet)."""
+
+
+def receive(kit: Kit, provider: str, account_id: str, headers: Mapping[str, str], body: bytes) -> None:
+    """Verify a provider's event and queue it; raises NotFoundError, BadSignature or SendFailed.
+
+    After a 2xx the event is in the queue: nothing acknowledged is lost.
+    """
+    tenant = kit.merchants.owner_of_account(account_id)
+    account = kit.merchants.get(tenant).account(account_id) if tenant else None
+    if tenant is None or account is None or account.provider != provider:
+        raise NotFoundError("account_not_found", "There is no such provider account.", param="account")
+    event = kit.provider(provider).parse_webhook(account, headers, body, kit.now())
+    metric("ProviderEvent", provider=provider, kind=str(event.kind))
+    if event.kind is EventKind.IGNORED:
+        logger.info("provider event ignored", type=event.type, account=account_id)
+        return
+    message = {"merchant_id": tenant.merchant_id, "mode": tenant.mode, "account": account_id, "event": to_dict(event)}
+    kit.queues.send("provider-events", [message])
+
+
+def ingest(kit: Kit, tenant: Tenant, account_id: str, event: ProviderEvent) -> None:
+    """Take in a provider's event; raises NoPayment while nothing of ours matches it.
+
+    Repeated, late and reordered events change nothing or converge: see ``record_charge``.
+    """
+    state, about = _find(kit, tenant, account_id, event)
+    if about.account != account_id:
+        logger.error(
+            "%s: an event of account %s names an attempt of account %s; refused",
+            state.payment.id,
+            account_id,
+            about.account,
+            payment_id=state.payment.id,
+        )
+        metric("ProviderMismatch", provider=about.provider)
+        return
+    mark = Mark(f"event/{account_id}/{event.dedupe_key}", round(kit.now().timestamp()) + _MARK_SECONDS)
+    try:
+        if event.charge is not None:
+            _take_in_charge(kit, state, about, event.charge, mark)
+        elif event.effect is not None:
+            _take_in_refund(kit, state, about, event, event.effect, mark)
+    except AlreadyApplied:
+        logger.info("provider event seen before", payment_id=state.payment.id, dedupe_key=event.dedupe_key)
+    except Mismatch as mismatch:
+        alarm_mismatch(state.payment.id, about, mismatch)
+
+
+def _take_in_charge(kit: Kit, state: PaymentState, about: Attempt, charge: Charge, mark: Mark) -> None:
+    after = record(kit, state, about, charge, resolved=False, source="webhook", mark=mark)
+    ended = about.is_open and after.payment.open_attempt is None
+    if ended and after.payment.status is PaymentStatus.PROCESSING:
+        payments.resume(kit, after, f"webhook: attempt {about.number} ended")
+
+
+def _take_in_refund(  # noqa: PLR0913
+    kit: Kit, state: PaymentState, about: Attempt, event: ProviderEvent, effect: Effect, mark: Mark
+) -> None:
+    ours = _our_operation(state, event, effect)
+    if ours is not None:
+        record_answer(kit, state, ours, effect, source="webhook", mark=mark)
+        return
+
+    def decide(current: PaymentState) -> Change | None:
+        found = current.attempt(about.id) or about
+        excess = (effect.amount or 0) > current.payment.amount_refundable
+        change = operations.provider_refund(current, found, effect, excess=excess, now=kit.now())
+        if change is not None and excess:
+            metric("RefundExcess", provider=about.provider)
+            logger.error(
+                "%s: the provider refunded more than is refundable", current.payment.id, payment_id=current.payment.id
+            )
+        return change
+
+    settle(kit, state.payment.tenant, state.payment.id, decide, state=state, mark=mark)
+
+
+def _our_operation(state: PaymentState, event: ProviderEvent, effect: Effect) -> Operation | None:
+    if event.refund_key is not None:
+        return state.operation(event.refund_key)
+    return next(
+        (
+            o
+            for o in state.operations
+            if effect.provider_reference and o.provider_reference == effect.provider_reference
+        ),
+        None,
+    )
+
+
+def _find(kit: Kit, tenant: Tenant, account_id: str, event: ProviderEvent) -> tuple[PaymentState, Attempt]:
+    """The payment and attempt an event is about: by our own reference first, then by the provider's."""
+    parsed = parse_attempt_reference(event.reference) if event.reference else None
+    payment_id = parsed[0] if parsed else None
+    if payment_id is None and event.provider_reference:
+        payment_id = kit.queries.payment_of_reference(tenant, f"{account_id}/{event.provider_reference}")
+    state = kit.queries.payment_state(tenant, payment_id) if payment_id else None
+    if state is not None:
+        for attempt in state.attempts:
+            if parsed and attempt.number == parsed[1]:
+                return state, attempt
+            if not parsed and attempt.provider_reference == event.provider_reference:
+                return state, attempt
+    raise NoPayment(event.dedupe_key)
+
+
+def keep_orphan(kit: Kit, tenant: Tenant, account_id: str, event: ProviderEvent) -> None:
+    """Nothing of ours matches the event after all: keep it for people, and raise the alarm."""
+    kit.store.add_orphan(tenant, account_id, event.dedupe_key, to_dict(event), kit.now())
+    logger.error(
+        "a provider event matches no payment of ours; see /v1/orphans",
+        account=account_id,
+        dedupe_key=event.dedupe_key,
+        type=event.type,
+    )
+    metric("OrphanEvent")
+
+
+def to_dict(event: ProviderEvent) -> dict[str, Any]:
+    """An event as JSON carries it."""
+    return {name: value for name, value in asdict(event).items() if value is not None}
+
+
+def from_dict(stored: Mapping[str, Any]) -> ProviderEvent:
+    """The event that ``to_dict`` wrote."""
+    charge, effect = stored.get("charge"), stored.get("effect")
+    return ProviderEvent(
+        dedupe_key=stored["dedupe_key"],
+        type=stored["type"],
+        kind=EventKind(stored["kind"]),
+        reference=stored.get("reference"),
+        provider_reference=stored.get("provider_reference"),
+        refund_key=stored.get("refund_key"),
+        charge=None
+        if charge is None
+        else Charge(
+            **(charge | {"status": ChargeStatus(charge["status"]), "error": _error(charge["error"]), "exchange": None})
+        ),
+        effect=None
+        if effect is None
+        else Effect(
+            **(effect | {"status": EffectStatus(effect["status"]), "error": _error(effect["error"]), "exchange": None})
+        ),
+    )
+
+
+def _error(stored: Mapping[str, Any] | None) -> PaymentError | None:
+    if stored is None:
+        return None
+    return PaymentError(
+        ErrorClass(stored["error_class"]), ErrorCode(stored["code"]), stored["message"], stored["provider_code"]
+    )

@@ -1,0 +1,444 @@
+"""How things lie in DynamoDB: one PynamoDB class per item kind, with its keys. Private to storage.
+
+Table ``payments``: an item collection per payment, ``pk = {merchant}/{mode}/{payment id}``, with
+
+    a#payment          the payment            evt#00000007   event number 7
+    a#att#01           its first attempt      jnl#{id}       a journal
+    a#op#{id}          an operation
+
+so that one query for ``a#`` reads all a decision needs. Orders have a collection of the same shape
+(``a#order``, ``evt#…``); references are single items. The tenant is part of every key: another
+merchant's id leads nowhere. See docs/data-model.md.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pynamodb.attributes import (
+    Attribute,
+    BinaryAttribute,
+    BooleanAttribute,
+    DiscriminatorAttribute,
+    NumberAttribute,
+    UnicodeAttribute,
+    UTCDateTimeAttribute,
+)
+from pynamodb.constants import STRING
+from pynamodb.indexes import GlobalSecondaryIndex, KeysOnlyProjection
+from pynamodb.models import Model
+
+_CONNECT_TIMEOUT = 1  # seconds; PynamoDB's defaults outlast API Gateway's 29 seconds
+_READ_TIMEOUT = 3
+
+
+class JSON(Attribute[Any]):
+    """Any JSON value, stored compactly; None and empty containers are not stored at all."""
+
+    attr_type = STRING
+
+    def serialize(self, value: Any) -> str | None:  # noqa: ANN401
+        """To the shortest JSON text."""
+        if value is None or value == {} or value == []:
+            return None
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+
+    def deserialize(self, value: str) -> Any:  # noqa: ANN401
+        """From JSON text."""
+        return json.loads(value)
+
+
+class _Meta:
+    table_name = ""  # set by bind()
+    connect_timeout_seconds = _CONNECT_TIMEOUT
+    read_timeout_seconds = _READ_TIMEOUT
+    max_retry_attempts = 3
+    max_pool_connections = 10
+
+
+# -- payments --------------------------------------------------------------------------------------
+
+
+class PaymentsItem(Model):
+    """Anything in the payments table."""
+
+    class Meta(_Meta):
+        """Table settings."""
+
+    pk = UnicodeAttribute(hash_key=True)
+    sk = UnicodeAttribute(range_key=True)
+    kind = DiscriminatorAttribute()
+
+
+class _Indexed(PaymentsItem, discriminator="indexed"):
+    """Attributes that put an item into the indexes; absent ones keep it out."""
+
+    list_pk = UnicodeAttribute(null=True)
+    list_sk = UnicodeAttribute(null=True)
+    status_pk = UnicodeAttribute(null=True)
+    order_pk = UnicodeAttribute(null=True)
+    customer_pk = UnicodeAttribute(null=True)
+    due_pk = UnicodeAttribute(null=True)
+    due_at = NumberAttribute(null=True)
+
+
+class OrderItem(_Indexed, discriminator="order"):
+    """sk = a#order."""
+
+    id = UnicodeAttribute()
+    status = UnicodeAttribute()
+    amount = NumberAttribute()
+    currency = UnicodeAttribute()
+    receipt = UnicodeAttribute(null=True)
+    lines = JSON(null=True)
+    metadata = JSON(null=True)
+    live_payment_id = UnicodeAttribute(null=True)
+    created_at = UTCDateTimeAttribute()
+    updated_at = UTCDateTimeAttribute()
+    expires_at = UTCDateTimeAttribute()
+    version = NumberAttribute()
+
+
+class PaymentItem(_Indexed, discriminator="payment"):
+    """sk = a#payment."""
+
+    id = UnicodeAttribute()
+    status = UnicodeAttribute()
+    amount = NumberAttribute()
+    currency = UnicodeAttribute()
+    capture = UnicodeAttribute()
+    method = JSON()
+    customer = JSON(null=True)
+    customer_key = UnicodeAttribute(null=True)
+    order_id = UnicodeAttribute(null=True)
+    return_url = UnicodeAttribute(null=True)
+    description = UnicodeAttribute(null=True)
+    metadata = JSON(null=True)
+    risk = JSON()
+    created_at = UTCDateTimeAttribute()
+    updated_at = UTCDateTimeAttribute()
+    expires_at = UTCDateTimeAttribute()
+    version = NumberAttribute()
+    run = NumberAttribute()
+    amount_authorized = NumberAttribute()
+    amount_captured = NumberAttribute()
+    amount_refundable = NumberAttribute()
+    amount_refunding = NumberAttribute()
+    amount_refunded = NumberAttribute()
+    amount_disputed = NumberAttribute()
+    provider = UnicodeAttribute(null=True)
+    provider_reference = UnicodeAttribute(null=True)
+    next_action = JSON(null=True)
+    error = JSON(null=True)
+    attempts = NumberAttribute()
+    open_attempt = UnicodeAttribute(null=True)
+    winning_attempt = UnicodeAttribute(null=True)
+    open_operation = UnicodeAttribute(null=True)
+    needs_attention = BooleanAttribute(null=True)
+
+
+class AttemptItem(_Indexed, discriminator="attempt"):
+    """sk = a#att#{number}."""
+
+    id = UnicodeAttribute()
+    payment_id = UnicodeAttribute()
+    number = NumberAttribute()
+    reference = UnicodeAttribute()
+    provider = UnicodeAttribute()
+    account = UnicodeAttribute()
+    status = UnicodeAttribute()
+    amount = NumberAttribute()
+    currency = UnicodeAttribute()
+    route = JSON(null=True)
+    created_at = UTCDateTimeAttribute()
+    updated_at = UTCDateTimeAttribute()
+    deadline_at = UTCDateTimeAttribute()
+    captured = NumberAttribute()
+    reversed = NumberAttribute()
+    provider_reference = UnicodeAttribute(null=True)
+    data = JSON(null=True)
+    error = JSON(null=True)
+    resolves = NumberAttribute()
+    not_found = NumberAttribute()
+
+
+class OperationItem(_Indexed, discriminator="operation"):
+    """sk = a#op#{id}."""
+
+    id = UnicodeAttribute()
+    payment_id = UnicodeAttribute()
+    attempt_id = UnicodeAttribute()
+    type = UnicodeAttribute()
+    status = UnicodeAttribute()
+    amount = NumberAttribute()
+    currency = UnicodeAttribute()
+    source = UnicodeAttribute()
+    reason = UnicodeAttribute(null=True)
+    created_at = UTCDateTimeAttribute()
+    updated_at = UTCDateTimeAttribute()
+    deadline_at = UTCDateTimeAttribute(null=True)
+    provider_reference = UnicodeAttribute(null=True)
+    error = JSON(null=True)
+    tries = NumberAttribute()
+
+
+class EventItem(PaymentsItem, discriminator="event"):
+    """sk = evt#{sequence}. Its insertion is what the outbox relays."""
+
+    id = UnicodeAttribute()
+    subject_id = UnicodeAttribute()
+    sequence = NumberAttribute()
+    type = UnicodeAttribute()
+    created_at = UTCDateTimeAttribute()
+    data = JSON(null=True)
+    operation_id = UnicodeAttribute(null=True)
+
+
+class JournalItem(PaymentsItem, discriminator="journal"):
+    """sk = jnl#{id}."""
+
+    id = UnicodeAttribute()
+    payment_id = UnicodeAttribute()
+    type = UnicodeAttribute()
+    currency = UnicodeAttribute()
+    legs = JSON()
+    created_at = UTCDateTimeAttribute()
+    attempt_id = UnicodeAttribute()
+    operation_id = UnicodeAttribute(null=True)
+
+
+class ReferenceItem(PaymentsItem, discriminator="reference"):
+    """pk = {merchant}/{mode}/ref/{key}, sk = ref."""
+
+    payment_id = UnicodeAttribute()
+
+
+class OrphanItem(_Indexed, discriminator="orphan"):
+    """pk = {merchant}/{mode}/orphan/{account}/{dedupe key}, sk = orphan."""
+
+    account = UnicodeAttribute()
+    event = JSON()
+    created_at = UTCDateTimeAttribute()
+
+
+class _ByCreated(GlobalSecondaryIndex[Any]):  # type: ignore[no-untyped-call]  # pynamodb's own
+    class Meta:
+        index_name = "by_created"
+        projection = KeysOnlyProjection()
+
+    list_pk = UnicodeAttribute(hash_key=True)
+    list_sk = UnicodeAttribute(range_key=True)
+
+
+class _ByStatus(GlobalSecondaryIndex[Any]):  # type: ignore[no-untyped-call]
+    class Meta:
+        index_name = "by_status"
+        projection = KeysOnlyProjection()
+
+    status_pk = UnicodeAttribute(hash_key=True)
+    list_sk = UnicodeAttribute(range_key=True)
+
+
+class _ByOrder(GlobalSecondaryIndex[Any]):  # type: ignore[no-untyped-call]
+    class Meta:
+        index_name = "by_order"
+        projection = KeysOnlyProjection()
+
+    order_pk = UnicodeAttribute(hash_key=True)
+    list_sk = UnicodeAttribute(range_key=True)
+
+
+class _ByCustomer(GlobalSecondaryIndex[Any]):  # type: ignore[no-untyped-call]
+    class Meta:
+        index_name = "by_customer"
+        projection = KeysOnlyProjection()
+
+    customer_pk = UnicodeAttribute(hash_key=True)
+    list_sk = UnicodeAttribute(range_key=True)
+
+
+class _Due(GlobalSecondaryIndex[Any]):  # type: ignore[no-untyped-call]
+    class Meta:
+        index_name = "due"
+        projection = KeysOnlyProjection()
+
+    due_pk = UnicodeAttribute(hash_key=True)
+    due_at = NumberAttribute(range_key=True)
+
+
+class PaymentsRow(Model):
+    """A row of one of the payments table's indexes: keys only."""
+
+    class Meta(_Meta):
+        """Table settings."""
+
+    pk = UnicodeAttribute(hash_key=True)
+    sk = UnicodeAttribute(range_key=True)
+    list_sk = UnicodeAttribute(null=True)
+    due_at = NumberAttribute(null=True)
+    by_created = _ByCreated()
+    by_status = _ByStatus()
+    by_order = _ByOrder()
+    by_customer = _ByCustomer()
+    due = _Due()
+
+
+# -- guards ----------------------------------------------------------------------------------------
+
+
+class GuardsItem(Model):
+    """Anything in the guards table. ``expires_at`` (epoch seconds) is also checked by time on read."""
+
+    class Meta(_Meta):
+        """Table settings."""
+
+    pk = UnicodeAttribute(hash_key=True)
+    sk = UnicodeAttribute(range_key=True)
+    kind = DiscriminatorAttribute()
+    expires_at = NumberAttribute()
+
+
+class IdempotencyItem(GuardsItem, discriminator="idempotency"):
+    """pk = idem/{merchant}/{mode}/{digest of method, path and key}, sk = idem."""
+
+    fingerprint = UnicodeAttribute()
+    object_id = UnicodeAttribute()
+    status = NumberAttribute(null=True)
+    body = BinaryAttribute(legacy_encoding=False, null=True)  # zlib
+    lease_until = NumberAttribute(null=True)
+
+
+class MarkItem(GuardsItem, discriminator="mark"):
+    """pk = mark/{what}/{key}, sk = mark: this has been done."""
+
+
+class SlotItem(GuardsItem, discriminator="slot"):
+    """pk = slot/{name}/{number}, sk = slot: one place in a bounded crowd, held until expires_at."""
+
+    owner = UnicodeAttribute()
+
+
+# -- merchants -------------------------------------------------------------------------------------
+
+
+class MerchantsItem(Model):
+    """Anything in the merchants table."""
+
+    class Meta(_Meta):
+        """Table settings."""
+
+    pk = UnicodeAttribute(hash_key=True)
+    sk = UnicodeAttribute(range_key=True)
+    kind = DiscriminatorAttribute()
+
+
+class ApiKeyItem(MerchantsItem, discriminator="api_key"):
+    """pk = key/{sha256 of the key}, sk = key."""
+
+    id = UnicodeAttribute()
+    merchant_id = UnicodeAttribute()
+    mode = UnicodeAttribute()
+    name = UnicodeAttribute()
+    hint = UnicodeAttribute()
+    created_at = UTCDateTimeAttribute()
+    revoked_at = UTCDateTimeAttribute(null=True)
+
+
+class SettingsItem(MerchantsItem, discriminator="settings"):
+    """pk = {merchant}, sk = settings#{mode}."""
+
+    name = UnicodeAttribute()
+    webhook_url = UnicodeAttribute(null=True)
+    sealed_webhook_secret = BinaryAttribute(legacy_encoding=False, null=True)
+    sealed_lookup_key = BinaryAttribute(legacy_encoding=False)
+    rules = JSON(null=True)
+    risk = JSON(null=True)
+
+
+class AccountItem(MerchantsItem, discriminator="account"):
+    """pk = {merchant}, sk = account#{mode}#{id}."""
+
+    id = UnicodeAttribute()
+    mode = UnicodeAttribute()
+    provider = UnicodeAttribute()
+    base_url = UnicodeAttribute()
+    sealed = BinaryAttribute(legacy_encoding=False)  # credentials and webhook secrets
+
+
+class AccountOwnerItem(MerchantsItem, discriminator="account_owner"):
+    """pk = account/{id}, sk = owner: whose account a webhook's path names."""
+
+    merchant_id = UnicodeAttribute()
+    mode = UnicodeAttribute()
+
+
+# -- deliveries ------------------------------------------------------------------------------------
+
+
+class DeliveryItem(Model):
+    """pk = {merchant}/{mode}/{event id}, sk = dlv#{endpoint}: one event's way to one endpoint."""
+
+    class Meta(_Meta):
+        """Table settings."""
+
+    pk = UnicodeAttribute(hash_key=True)
+    sk = UnicodeAttribute(range_key=True)
+    id = UnicodeAttribute()
+    event_id = UnicodeAttribute()
+    event_type = UnicodeAttribute()
+    payment_id = UnicodeAttribute(null=True)
+    url = UnicodeAttribute()
+    body = UnicodeAttribute()
+    status = UnicodeAttribute()  # pending | delivered | dead
+    tries = NumberAttribute()
+    log = JSON(null=True)  # the newest tries: at, status, latency_ms, error
+    created_at = UTCDateTimeAttribute()
+    expires_at = NumberAttribute()
+    due_pk = UnicodeAttribute(null=True)
+    due_at = NumberAttribute(null=True)
+
+
+class DeliveriesRow(Model):
+    """A row of the deliveries table's due index: keys only."""
+
+    class Meta(_Meta):
+        """Table settings."""
+
+    pk = UnicodeAttribute(hash_key=True)
+    sk = UnicodeAttribute(range_key=True)
+    due_at = NumberAttribute(null=True)
+    due = _Due()
+
+
+# -- stats -----------------------------------------------------------------------------------------
+
+
+class StatsItem(Model):
+    """pk = {merchant}/{mode}/…, sk = what is counted; see docs/data-model.md."""
+
+    class Meta(_Meta):
+        """Table settings."""
+
+    pk = UnicodeAttribute(hash_key=True)
+    sk = UnicodeAttribute(range_key=True)
+    total = NumberAttribute()
+
+
+_TABLES: dict[str, tuple[type[Model], ...]] = {
+    "payments": (
+        PaymentsItem, _Indexed, OrderItem, PaymentItem, AttemptItem, OperationItem, EventItem, JournalItem,
+        ReferenceItem, OrphanItem, PaymentsRow,
+    ),
+    "guards": (GuardsItem, IdempotencyItem, MarkItem, SlotItem),
+    "merchants": (MerchantsItem, ApiKeyItem, SettingsItem, AccountItem, AccountOwnerItem),
+    "deliveries": (DeliveryItem, DeliveriesRow),
+    "stats": (StatsItem,),
+}  # fmt: skip
+
+
+def bind(prefix: str) -> None:
+    """Point every item class at the tables of one stage: ``{prefix}-{table}``."""
+    for table, models in _TABLES.items():
+        for model in models:
+            model.Meta.table_name = f"{prefix}-{table}"

@@ -1,0 +1,319 @@
+"""The only conditional writes. Every condition that money depends on is in this file.
+
+A state change is one ``TransactWriteItems``. What makes it safe, whatever crashes or races:
+
+* the payment's (and the order's) ``version`` must be the one the decision was based on;
+* new items must not exist;
+* a refund's money must still be refundable;
+* a request's idempotency key and a provider event's mark must be free.
+
+A crash before the write leaves nothing, a crash after it leaves everything, a repeat fails its
+conditions, and of two racing writers one gets ``Stale`` and decides again on the new state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pynamodb.exceptions import PutError, PynamoDBException, TransactWriteError, UpdateError
+from pynamodb.transactions import TransactWrite
+
+from chalicelib.domain.ids import new_id
+from chalicelib.storage import items, mapping
+from chalicelib.storage.items import (
+    DeliveryItem,
+    IdempotencyItem,
+    MarkItem,
+    PaymentItem,
+    PaymentsItem,
+    ReferenceItem,
+    SlotItem,
+    StatsItem,
+)
+
+if TYPE_CHECKING:
+    from pynamodb.models import Model
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from chalicelib.domain.model import Attempt, Change, Operation, Tenant
+
+_CONDITION_FAILED = "ConditionalCheckFailed"
+# Reasons that mean "nothing was written, somebody else is writing": read again and decide again.
+_CONTENDED = frozenset({_CONDITION_FAILED, "TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
+
+
+class Stale(Exception):
+    """The state has changed since it was read, or is being changed now. Nothing was written."""
+
+
+class KeyTaken(Exception):
+    """The idempotency key has been used. Nothing was written."""
+
+
+class AlreadyApplied(Exception):
+    """The provider event's mark exists: its effect has been written before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An idempotency key to be taken together with the effect it stands for.
+
+    ``body`` holds the final answer's bytes (zlib), or is None under a lease: then the answer is
+    stored later by ``answer``. ``lease_until`` and ``expires_at`` are epoch seconds.
+    """
+
+    key: str
+    fingerprint: str
+    object_id: str
+    expires_at: float
+    status: int | None = None
+    body: bytes | None = None
+    lease_until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Something that must have its effect only once; ``expires_at`` in epoch seconds."""
+
+    key: str
+    expires_at: float
+
+
+class Store:
+    """Conditional writes to one stage's tables."""
+
+    def __init__(self, prefix: str, *, list_shards: int = 1) -> None:
+        """``prefix`` begins the tables' names; ``list_shards`` spreads a merchant's lists over keys."""
+        items.bind(prefix)
+        self._shards = list_shards
+
+    def commit(self, change: Change, *, now: datetime, claim: Claim | None = None, mark: Mark | None = None) -> None:
+        """Write all of ``change`` or nothing; raises Stale, KeyTaken or AlreadyApplied."""
+        labels: list[str] = []
+        try:
+            with TransactWrite(connection=PaymentsItem._get_connection().connection) as transaction:  # noqa: SLF001
+                if claim is not None:
+                    labels.append("claim")
+                    transaction.save(_claim_item(claim), _free(IdempotencyItem, now))
+                if mark is not None:
+                    labels.append("mark")
+                    transaction.save(_mark_item(mark), _free(MarkItem, now))
+                part: Change | None = change
+                while part is not None:
+                    labels.extend(self._save(transaction, part))
+                    part = part.also
+        except TransactWriteError as error:
+            raise _meaning(error, labels) from error
+
+    def _save(self, transaction: TransactWrite, change: Change) -> list[str]:
+        new = PaymentsItem.pk.does_not_exist()
+        labels: list[str] = []
+
+        def save(item: Model, condition: Any, label: str) -> None:  # noqa: ANN401
+            transaction.save(item, condition)
+            labels.append(label)
+
+        if change.payment is not None:
+            condition: Any = new
+            if change.old_payment is not None:
+                condition = PaymentItem.version == change.old_payment.version
+            if change.refund_guard:
+                # Conservation, in the write itself: never refund what is not there.
+                condition &= PaymentItem.amount_refundable >= change.refund_guard
+            save(mapping.to_payment_item(change.payment, self._shards), condition, "payment")
+        if change.order is not None:
+            condition = new if change.old_order is None else items.OrderItem.version == change.old_order.version
+            save(mapping.to_order_item(change.order, self._shards), condition, "order")
+        for attempt in change.new_attempts:
+            save(mapping.to_attempt_item(attempt), new, "attempt")
+        for attempt in change.attempts:
+            save(mapping.to_attempt_item(attempt), None, "attempt")
+        for operation in change.new_operations:
+            save(mapping.to_operation_item(operation, self._shards), new, "operation")
+        for operation in change.operations:
+            save(mapping.to_operation_item(operation, self._shards), None, "operation")
+        for event in change.events:
+            save(mapping.to_event_item(event), new, "event")
+        for journal in change.journals:
+            save(mapping.to_journal_item(journal), new, "journal")
+        for reference in change.references:
+            same = ReferenceItem.payment_id == reference.payment_id
+            save(mapping.to_reference_item(reference), PaymentsItem.pk.does_not_exist() | same, "reference")
+        return labels
+
+    # -- idempotency ---------------------------------------------------------------------------
+
+    def answer(self, key: str, status: int, body: bytes) -> bool:
+        """Store a leased key's final answer; False if another request stored one first."""
+        item = IdempotencyItem(f"idem/{key}", "idem")
+        actions = [IdempotencyItem.status.set(status), IdempotencyItem.body.set(body)]
+        condition = IdempotencyItem.pk.exists() & IdempotencyItem.body.does_not_exist()
+        return _update(item, actions, condition)
+
+    # -- leases --------------------------------------------------------------------------------
+
+    def claim_due(self, pk: str, sk: str, due_at: float, until: datetime) -> bool:
+        """Take overdue work by moving its lease (epoch seconds); False if somebody else was faster."""
+        item = PaymentItem(pk, sk)
+        return _update(item, [PaymentItem.due_at.set(round(until.timestamp(), 3))], PaymentItem.due_at == due_at)
+
+    def drop_due(self, pk: str, sk: str, due_at: float) -> bool:
+        """Take a row that needs no more work out of the due index."""
+        item = PaymentItem(pk, sk)
+        return _update(item, [PaymentItem.due_at.remove(), PaymentItem.due_pk.remove()], PaymentItem.due_at == due_at)
+
+    def watch(self, attempt: Attempt) -> None:
+        """Note one more look at an attempt its payment has let go of."""
+        item = mapping.to_attempt_item(attempt)
+        resolves = items.AttemptItem.resolves.set(attempt.resolves)
+        due = (
+            [items.AttemptItem.due_at.set(item.due_at), items.AttemptItem.due_pk.set(item.due_pk)]
+            if item.due_at is not None
+            else [items.AttemptItem.due_at.remove(), items.AttemptItem.due_pk.remove()]
+        )
+        _update(item, [resolves, *due], items.AttemptItem.status == str(attempt.status))
+
+    def hold(self, operation: Operation, until: datetime) -> None:
+        """Set when to ask again about an operation the provider is still deciding."""
+        item = mapping.to_operation_item(operation, self._shards)
+        actions = [
+            items.OperationItem.due_at.set(round(until.timestamp(), 3)),
+            items.OperationItem.due_pk.set(item.due_pk or f"due/{mapping.shard_of(operation.id, mapping.DUE_SHARDS)}"),
+        ]
+        _update(item, actions, items.OperationItem.status == str(operation.status))
+
+    # -- bounded crowds ------------------------------------------------------------------------
+
+    def take_slot(self, name: str, number: int, owner: str, now: datetime, seconds: float) -> bool:
+        """Take a numbered place for ``seconds``; it frees itself if we crash."""
+        item = SlotItem(f"slot/{name}/{number}", "slot", owner=owner, expires_at=round(now.timestamp() + seconds, 3))
+        return _put(item, _free(SlotItem, now))
+
+    def free_slot(self, name: str, number: int, owner: str) -> None:
+        """Give a place back early, if it is still ours."""
+        item = SlotItem(f"slot/{name}/{number}", "slot")
+        _update(item, [SlotItem.expires_at.set(0)], SlotItem.owner == owner)
+
+    # -- deliveries ----------------------------------------------------------------------------
+
+    def add_delivery(self, item: DeliveryItem) -> bool:
+        """Note that an event has to reach an endpoint; False if that is noted already."""
+        return _put(item, DeliveryItem.pk.does_not_exist())
+
+    def delivery_due(self, identifier: str, due_at: datetime) -> dict[str, Any]:
+        """The due index's attributes for a new delivery."""
+        shard = mapping.shard_of(identifier, mapping.DUE_SHARDS)
+        return {"due_pk": f"due/{shard}", "due_at": round(due_at.timestamp(), 3)}
+
+    def record_try(self, item: DeliveryItem, tries_before: int, *, lease_until: float | None) -> bool:
+        """Write the result of a delivery try; False if another worker recorded this try first."""
+        actions = [
+            DeliveryItem.status.set(item.status),
+            DeliveryItem.tries.set(item.tries),
+            DeliveryItem.log.set(item.log),
+        ]
+        if lease_until is None:
+            actions += [DeliveryItem.due_at.remove(), DeliveryItem.due_pk.remove()]
+        else:
+            actions += [
+                DeliveryItem.due_at.set(lease_until),
+                DeliveryItem.due_pk.set(f"due/{mapping.shard_of(item.id, mapping.DUE_SHARDS)}"),
+            ]
+        return _update(DeliveryItem(item.pk, item.sk), actions, DeliveryItem.tries == tries_before)
+
+    def claim_delivery(self, pk: str, sk: str, due_at: float, until: datetime) -> bool:
+        """Take an overdue delivery by moving its lease; False if somebody else was faster."""
+        action = DeliveryItem.due_at.set(round(until.timestamp(), 3))
+        return _update(DeliveryItem(pk, sk), [action], DeliveryItem.due_at == due_at)
+
+    # -- orphans -------------------------------------------------------------------------------
+
+    def add_orphan(
+        self, tenant: Tenant, account_id: str, dedupe_key: str, event: Mapping[str, object], now: datetime
+    ) -> bool:
+        """Keep a provider event that matches no payment; False if it is kept already."""
+        item = items.OrphanItem(
+            mapping.tenant_key(tenant, f"orphan/{account_id}/{dedupe_key}"),
+            "orphan",
+            list_pk=mapping.list_key(tenant, "orphan", 0),
+            list_sk=new_id("orph", now),
+            account=account_id,
+            event=event,
+            created_at=now,
+        )
+        return _put(item, PaymentsItem.pk.does_not_exist())
+
+    # -- projections ---------------------------------------------------------------------------
+
+    def project(self, tenant: Tenant, totals: Mapping[tuple[str, str], int], mark: Mark, now: datetime) -> bool:
+        """Add ``totals`` ((partition suffix, sort key) → amount) to the stats; False if done before."""
+        try:
+            with TransactWrite(connection=PaymentsItem._get_connection().connection) as transaction:  # noqa: SLF001
+                transaction.save(_mark_item(mark), _free(MarkItem, now))
+                for (partition, sort), amount in totals.items():
+                    item = StatsItem(mapping.tenant_key(tenant, partition), sort)
+                    transaction.update(item, [StatsItem.total.add(amount)])
+        except TransactWriteError as error:
+            meaning = _meaning(error, ["mark", *["stats"] * len(totals)])
+            if isinstance(meaning, AlreadyApplied):
+                return False
+            raise meaning from error
+        return True
+
+
+def _free(item_class: type[items.GuardsItem], now: datetime) -> Any:  # noqa: ANN401
+    """TTL deletes late, so a row past its time counts as absent."""
+    return item_class.pk.does_not_exist() | (item_class.expires_at < round(now.timestamp(), 3))
+
+
+def _claim_item(claim: Claim) -> IdempotencyItem:
+    return IdempotencyItem(
+        f"idem/{claim.key}",
+        "idem",
+        fingerprint=claim.fingerprint,
+        object_id=claim.object_id,
+        status=claim.status,
+        body=claim.body,
+        lease_until=claim.lease_until,
+        expires_at=claim.expires_at,
+    )
+
+
+def _mark_item(mark: Mark) -> MarkItem:
+    return MarkItem(f"mark/{mark.key}", "mark", expires_at=mark.expires_at)
+
+
+def _put(item: Model, condition: Any) -> bool:  # noqa: ANN401
+    try:
+        item.save(condition)
+    except PutError as error:
+        if error.cause_response_code == "ConditionalCheckFailedException":
+            return False
+        raise
+    return True
+
+
+def _update(item: Model, actions: Sequence[Any], condition: Any) -> bool:  # noqa: ANN401
+    try:
+        item.update(actions=list(actions), condition=condition)
+    except UpdateError as error:
+        if error.cause_response_code in ("ConditionalCheckFailedException", "TransactionConflictException"):
+            return False
+        raise
+    return True
+
+
+def _meaning(error: TransactWriteError, labels: Sequence[str]) -> PynamoDBException | Exception:
+    """What a canceled transaction means, by the position of the conditions that failed."""
+    if error.cause_response_code in ("TransactionConflictException", "TransactionInProgressException"):
+        return Stale("the transaction met another one")
+    reasons = {label: reason.code for label, reason in zip(labels, error.cancellation_reasons, strict=False) if reason}
+    if reasons.get("claim") == _CONDITION_FAILED:
+        return KeyTaken()
+    if reasons.get("mark") == _CONDITION_FAILED:
+        return AlreadyApplied()
+    if reasons and set(reasons.values()) <= _CONTENDED:
+        return Stale(", ".join(f"{label}: {code}" for label, code in reasons.items()))
+    return error
