@@ -33,6 +33,7 @@ class Settings:
     connect_timeout: float  # of provider and merchant calls
     read_timeout: float
     delivery_timeout: float
+    call_lease: float  # how long a provider call may be under way: the time-out of the functions that make one
     lease: float
     resolve_waits: tuple[float, ...]
     sweep_waits: tuple[float, ...]
@@ -60,6 +61,7 @@ _AWS_PROFILE = {
     "connect_timeout": 2.0,
     "read_timeout": 15.0,
     "delivery_timeout": 15.0,
+    "call_lease": 35.0,
     "lease": 90.0,
     "resolve_waits": (15.0, _MINUTE, 5 * _MINUTE),
     "sweep_waits": (30 * _MINUTE, 2 * _HOUR, 6 * _HOUR, _DAY, _DAY, _DAY),
@@ -98,6 +100,7 @@ _LOCAL_PROFILE = _AWS_PROFILE | {
     "connect_timeout": 1.0,
     "read_timeout": 3.0,
     "delivery_timeout": 5.0,
+    "call_lease": 15.0,
     "lease": 12.0,
     "resolve_waits": (1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0, 15.0),
     "sweep_waits": (15.0, 30.0, 60.0, 60.0, 120.0, 300.0),

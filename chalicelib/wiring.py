@@ -40,10 +40,10 @@ def now() -> datetime:
 
 
 def timing(settings: Settings) -> Timing:
-    """The waits of a stage. A provider call is at most two requests, each connect plus read."""
+    """The waits of a stage."""
     return Timing(
         lease=settings.lease,
-        call=2 * (settings.connect_timeout + settings.read_timeout) + 1,
+        call=settings.call_lease,
         resolve=settings.resolve_waits,
         sweep=settings.sweep_waits,
         poll=settings.poll_interval,

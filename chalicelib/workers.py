@@ -42,7 +42,7 @@ def consume(event: dict[str, Any], queue: QueueName, handle: Callable[[dict[str,
         except Later as later:
             kit().queues.retry_in(queue, record["receiptHandle"], later.seconds)
             failed.append({"itemIdentifier": record["messageId"]})
-        except Exception:
+        except Exception:  # noqa: BLE001 - one bad message must not hold up the batch
             logger.exception("message %s of %s failed; it will come again", record["messageId"], queue)
             failed.append({"itemIdentifier": record["messageId"]})
     return {"batchItemFailures": failed}
@@ -105,7 +105,7 @@ def deliver(event: dict[str, Any], _: object) -> dict[str, Any]:
 
     def handle(message: dict[str, Any], _: int) -> None:
         try:
-            wait = notifications.deliver(kit(), message["pk"], message["sk"])
+            wait = notifications.deliver(kit(), _tenant(message), message["event_id"], message["endpoint"])
         except notifications.DeliveryDead as dead:
             raise Later(0) from dead  # on its way to the dead-letter queue, by maxReceiveCount
         if wait is not None:

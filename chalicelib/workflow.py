@@ -16,7 +16,7 @@ from chalicelib.services import attempts, payments
 from chalicelib.wiring import kit
 
 if TYPE_CHECKING:
-    from chalicelib.domain.charges import Step
+    from chalicelib.domain.payments import Step
 
 tasks = Blueprint(__name__)
 

@@ -195,6 +195,25 @@ class Journal:
 
 
 @dataclass(frozen=True, slots=True)
+class Delivery:
+    """One public event on its way to one of the merchant's endpoints."""
+
+    tenant: Tenant
+    id: str
+    event_id: str
+    endpoint: str
+    event_type: str
+    payment_id: str | None
+    url: str
+    body: str  # what is posted, to the byte, on every try
+    status: Literal["pending", "delivered", "dead"]
+    created_at: datetime
+    due_at: datetime | None
+    tries: int = 0
+    log: Sequence[Mapping[str, object]] = ()  # the newest tries
+
+
+@dataclass(frozen=True, slots=True)
 class Reference:
     """Leads from an id of somebody else's, or of a sub-object, to the payment it belongs to."""
 

@@ -42,7 +42,7 @@ def _authorized_attempt(state: PaymentState, what: str) -> Attempt:
     return attempt
 
 
-def request_capture(  # noqa: PLR0913
+def request_capture(
     state: PaymentState, amount: int | None, *, partial: bool, timing: Timing, now: datetime
 ) -> tuple[Change, Operation]:
     """Accept a capture of ``amount`` minor units (None: all); ``partial`` tells if the provider can take less.
@@ -88,7 +88,7 @@ def request_void(
     return draft.change(), operation
 
 
-def request_refund(  # noqa: PLR0913
+def request_refund(
     state: PaymentState, amount: int | None, reason: str | None, *, partial: bool, timing: Timing, now: datetime
 ) -> tuple[Change, Operation]:
     """Accept a refund of ``amount`` minor units (None: all that is refundable) and reserve it.
@@ -229,7 +229,7 @@ def _refund_returned(draft: Draft, operation: Operation, facts: dict[str, object
     return draft.change()
 
 
-def record_unknown(  # noqa: PLR0913
+def record_unknown(
     state: PaymentState,
     operation: Operation,
     error: PaymentError,

@@ -101,7 +101,7 @@ def may_try_again(attempt: Attempt) -> bool:
     return attempt.error.error_class in FAIL_OVER
 
 
-def decide(  # noqa: PLR0913 - a decision names everything it rests on
+def decide(
     rules: Sequence[Rule],
     candidates: Sequence[Candidate],
     attempts: Sequence[Attempt],
@@ -129,9 +129,9 @@ def decide(  # noqa: PLR0913 - a decision names everything it rests on
     left = [account for account in order if account not in skipped]
     if not left:
         return Decision(None, name, order, skipped, "No provider can take this payment.")
-    # A fresh provider before one that has just failed; sort is stable, so the rule's order stays.
+    # A fresh provider before one that has just failed; min takes the first, so the rule's order stays.
     used = {attempt.account for attempt in attempts}
-    chosen = known[sorted(left, key=lambda account: account in used)[0]]
+    chosen = known[min(left, key=lambda account: account in used)]
     reason = f"{chosen.account} is first in rule '{name}' that can take this payment"
     if attempts:
         reason += f", after attempt {attempts[-1].number} at {attempts[-1].account} ended {attempts[-1].status}"

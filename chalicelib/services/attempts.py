@@ -15,9 +15,11 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from chalicelib.domain import charges, routing
-from chalicelib.domain.charges import Mismatch, Step
-from chalicelib.domain.errors import ErrorClass, ErrorCode, PaymentError
+from chalicelib.domain import payments as lifecycle
+from chalicelib.domain.charges import Mismatch
+from chalicelib.domain.errors import Contended, ErrorClass, ErrorCode, PaymentError
 from chalicelib.domain.outcome import Charge, NotFound, NotSent, Unknown
+from chalicelib.domain.payments import Step
 from chalicelib.domain.states import AttemptStatus, PaymentStatus
 from chalicelib.observability import logger, metric
 from chalicelib.providers.base import ChargeIntent, ChargeRef
@@ -65,27 +67,28 @@ def attempt(kit: Kit, tenant: Tenant, payment_id: str) -> Step:
     merchant = kit.merchants.get(tenant)
     for number in range(_RACES):
         state = load_state(kit, tenant, payment_id)
-        if charges.next_step(state, kit.timing, kit.now(), kit.jitter).outcome != "retry":
-            break
+        now = kit.now()
+        step = lifecycle.next_step(state, kit.timing, now, kit.jitter)
+        if step.outcome != "retry":
+            return step
         decision = route(kit, merchant, state.payment, state.attempts)
         try:
-            if kit.now() >= state.payment.expires_at:
-                _commit(kit, state, charges.give_up(state, PaymentStatus.EXPIRED, kit.timing, kit.now()))
+            if now >= state.payment.expires_at:
+                _commit(kit, state, lifecycle.give_up(state, PaymentStatus.EXPIRED, kit.timing, now))
                 return Step("done")
             if decision.chosen is None:
-                _commit(kit, state, charges.fail_without_route(state, decision, kit.now()))
+                _commit(kit, state, lifecycle.fail_without_route(state, decision, now))
                 return Step("done")
-            change = charges.begin_attempt(state, decision.chosen, decision, kit.timing, kit.now())
+            change = lifecycle.begin_attempt(state, decision.chosen, decision, kit.timing, now)
             state = _commit(kit, state, change)
         except Stale:
             pause(kit, number)
             continue
         (opened,) = change.new_attempts
-        account = _account(merchant, opened)
         answer = _charge(kit, merchant, state.payment, opened)
         state = record(kit, state, opened, answer, resolved=False, source="response")
-        return charges.next_step(state, kit.timing, kit.now(), kit.jitter)
-    return charges.next_step(state, kit.timing, kit.now(), kit.jitter)
+        return lifecycle.next_step(state, kit.timing, kit.now(), kit.jitter)
+    raise Contended(f"Payment {payment_id}")
 
 
 def resolve(kit: Kit, tenant: Tenant, payment_id: str) -> Step:
@@ -98,7 +101,7 @@ def resolve(kit: Kit, tenant: Tenant, payment_id: str) -> Step:
             return Step("resolve", left)
         answer = ask_again(kit, state, opened)
         state = record(kit, state, opened, answer, resolved=True, source="resolve")
-    return charges.next_step(state, kit.timing, kit.now(), kit.jitter)
+    return lifecycle.next_step(state, kit.timing, kit.now(), kit.jitter)
 
 
 def ask_again(kit: Kit, state: PaymentState, opened: Attempt) -> ChargeLookup:
@@ -129,7 +132,7 @@ def look_up(kit: Kit, state: PaymentState, opened: Attempt) -> ChargeLookup:
     return answer
 
 
-def record(  # noqa: PLR0913
+def record(
     kit: Kit,
     state: PaymentState,
     about: Attempt,

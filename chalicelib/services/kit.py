@@ -54,7 +54,7 @@ def load_state(kit: Kit, tenant: Tenant, payment_id: str) -> PaymentState:
     return state
 
 
-def settle(  # noqa: PLR0913
+def settle(
     kit: Kit,
     tenant: Tenant,
     payment_id: str,

@@ -9,26 +9,25 @@ import base64
 import hashlib
 import hmac
 import json
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from chalicelib.domain.ids import new_id
-from chalicelib.domain.model import Tenant
+from chalicelib.domain.model import Delivery, Tenant
 from chalicelib.observability import logger, metric
 from chalicelib.providers.http import TransportError
 from chalicelib.services.outbox import public_body
-from chalicelib.storage.items import DeliveryItem
-from chalicelib.storage.mapping import tenant_key, tenant_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from chalicelib.services.kit import Kit
 
-_KEEP_SECONDS = 30 * 86400
+_ENDPOINT = "default"  # the one in the merchant's settings
 _LOG_LENGTH = 10  # the newest tries kept on the row
 _VISIBILITY_LIMIT = 900.0  # seconds; longer waits are due rows for the sweeper
-_SECRET_PREFIX = "whsec_"
+_SECRET_PREFIX = "whsec_"  # noqa: S105 - the prefix only
 _OK = range(200, 300)
 _JITTER = 0.2
 
@@ -52,65 +51,71 @@ def notify(kit: Kit, event: Mapping[str, Any]) -> None:
     now = kit.now()
     created_at = datetime.fromisoformat(event["created_at"]).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
     body = public_body(event, created_at)
-    pk, sk = tenant_key(tenant, event["id"]), "dlv#default"
     kit.store.add_delivery(
-        DeliveryItem(
-            pk,
-            sk,
+        Delivery(
+            tenant=tenant,
             id=new_id("dlv", now),
             event_id=event["id"],
+            endpoint=_ENDPOINT,
             event_type=event["type"],
             payment_id=body["payment_id"],
             url=merchant.webhook_url,
             body=json.dumps(body, separators=(",", ":"), ensure_ascii=False),
             status="pending",
-            tries=0,
             created_at=now,
-            expires_at=round(now.timestamp()) + _KEEP_SECONDS,
-            **_due(kit, event["id"], kit.timing.lease),
+            due_at=now + timedelta(seconds=kit.timing.lease),
         )
     )
-    kit.queues.send("deliveries", [{"pk": pk, "sk": sk}])
+    send(kit, tenant, event["id"], _ENDPOINT)
 
 
-def _due(kit: Kit, identifier: str, seconds: float) -> dict[str, Any]:
-    return kit.store.delivery_due(identifier, kit.now() + timedelta(seconds=seconds))
+def send(kit: Kit, tenant: Tenant, event_id: str, endpoint: str) -> None:
+    """Queue a delivery's next try."""
+    message = {"merchant_id": tenant.merchant_id, "mode": tenant.mode, "event_id": event_id, "endpoint": endpoint}
+    kit.queues.send("deliveries", [message])
 
 
-def deliver(kit: Kit, pk: str, sk: str) -> float | None:
+def deliver(kit: Kit, tenant: Tenant, event_id: str, endpoint: str) -> float | None:
     """Post a delivery once; returns the seconds until the next try, or None if it is over or parked.
 
     At least once: a crash after the post and before its record posts again, under the same id.
+    Raises DeliveryDead when every try has failed.
     """
-    item = kit.queries.delivery(pk, sk)
-    if item is None or item.status == "delivered":
+    delivery = kit.queries.delivery(tenant, event_id, endpoint)
+    if delivery is None or delivery.status == "delivered":
         return None
-    if item.status == "dead":
-        raise DeliveryDead(item.id)
-    secret = kit.merchants.get(tenant_of(pk)).webhook_secret
+    if delivery.status == "dead":
+        raise DeliveryDead(delivery.id)
+    secret = kit.merchants.get(tenant).webhook_secret
     if secret is None:
-        logger.error("delivery without a signing secret; set the merchant's webhook secret", delivery=item.id)
-        return None
-    outcome = _post(kit, item, secret)
-    before = int(item.tries)
-    item.tries = before + 1
-    item.log = [*(item.log or []), outcome][-_LOG_LENGTH:]
-    wait = None
+        msg = f"{delivery.id}: merchant {tenant.merchant_id} has no webhook secret; set one and redrive"
+        raise LookupError(msg)
+    outcome = _post(kit, delivery, secret)
+    tries = delivery.tries + 1
+    waits = kit.settings.delivery_waits
+    wait: float | None = None
+    status: Literal["pending", "delivered", "dead"] = "pending"
     if outcome.get("status") in _OK:
-        item.status = "delivered"
-    elif item.tries >= len(kit.settings.delivery_waits):
-        item.status = "dead"
+        status = "delivered"
+    elif tries >= len(waits):
+        status = "dead"
     else:
-        wait = kit.settings.delivery_waits[before + 1] * (1 + _JITTER * (2 * kit.jitter() - 1))
-    lease = None if wait is None else round(kit.now().timestamp() + wait + kit.timing.lease, 3)
-    if not kit.store.record_try(item, before, lease_until=lease):
+        wait = waits[tries] * (1 + _JITTER * (2 * kit.jitter() - 1))
+    tried = replace(
+        delivery,
+        status=status,
+        tries=tries,
+        log=[*delivery.log, outcome][-_LOG_LENGTH:],
+        due_at=None if wait is None else kit.now() + timedelta(seconds=wait + kit.timing.lease),
+    )
+    if not kit.store.record_try(tried):
         return None  # another worker has posted it too, and goes on with it
-    metric("WebhookDelivery", outcome=item.status if wait is None else "failed")
-    if item.status == "dead":
+    metric("WebhookDelivery", outcome="failed" if status == "pending" else status)
+    if status == "dead":
         logger.error(
-            "webhook given up after %d tries: %s", item.tries, outcome, delivery=item.id, payment_id=item.payment_id
+            "webhook given up after %d tries: %s", tries, outcome, delivery=delivery.id, payment_id=delivery.payment_id
         )
-        raise DeliveryDead(item.id)
+        raise DeliveryDead(delivery.id)
     return wait if wait is not None and wait <= _VISIBILITY_LIMIT else None
 
 
@@ -118,21 +123,21 @@ class DeliveryDead(Exception):
     """Every try of a delivery failed: its message belongs into the dead-letter queue."""
 
 
-def _post(kit: Kit, item: DeliveryItem, secret: str) -> dict[str, Any]:
+def _post(kit: Kit, delivery: Delivery, secret: str) -> dict[str, Any]:
     now = kit.now()
-    body = item.body.encode()
+    body = delivery.body.encode()
     timestamp = int(now.timestamp())
     headers = {
         "content-type": "application/json",
         "user-agent": "Railyard-Webhooks/1",
-        "webhook-id": item.event_id,
+        "webhook-id": delivery.event_id,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": sign(secret, item.event_id, timestamp, body),
+        "webhook-signature": sign(secret, delivery.event_id, timestamp, body),
     }
     outcome: dict[str, Any] = {"at": now.isoformat(timespec="milliseconds")}
     try:
         answer = kit.http.request(
-            "POST", item.url, headers=headers, body=body, read_timeout=kit.settings.delivery_timeout
+            "POST", delivery.url, headers=headers, body=body, read_timeout=kit.settings.delivery_timeout
         )
     except TransportError as error:
         return outcome | {"error": error.reason, "latency_ms": error.latency_ms}

@@ -169,7 +169,7 @@ def _refund_amount(operation: Operation, about: Attempt) -> int:
     return about.captured if operation.type is _T.REVERSAL else operation.amount
 
 
-def record_answer(  # noqa: PLR0913
+def record_answer(
     kit: Kit,
     state: PaymentState,
     operation: Operation,

@@ -64,7 +64,7 @@ def _only(event: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: event[name] for name in names}
 
 
-def public_body(event: Mapping[str, Any], created_at: str) -> Mapping[str, object]:
+def public_body(event: Mapping[str, Any], created_at: str) -> dict[str, Any]:
     """What a merchant receives of an event: ``{id, type, sequence, created_at, payment_id, data}``."""
     data = {name: value for name, value in event["data"].items() if name in ("payment", "order", "refund", "operation")}
     payment_id = event["subject_id"]

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
-from chalicelib.domain import charges, ids, operations, orders, risk
+from chalicelib.domain import ids, operations, orders, risk
+from chalicelib.domain import payments as lifecycle
 from chalicelib.domain.errors import (
     Contended,
     ErrorClass,
@@ -90,7 +91,7 @@ def create(kit: Kit, tenant: Tenant, wish: NewPayment, idem: Idem) -> PaymentSta
             customer_key=customer_key(merchant.lookup_key, wish.customer.get("email")),
         )
         before = PaymentState(payment, order=order)
-        change = charges.create(payment, order, replaced, kit.timing, now)
+        change = lifecycle.create(payment, order, replaced, kit.timing, now)
         state = change.state(before)
         try:
             kit.store.commit(change, now=now, claim=idem.claim(state, payment.id, now))
@@ -164,7 +165,7 @@ def resume(kit: Kit, current: PaymentState, reason: str) -> None:
             or payment.run != current.payment.run
         ):
             return None
-        return charges.resume(now_state, kit.timing, kit.now(), reason)
+        return lifecycle.resume(now_state, kit.timing, kit.now(), reason)
 
     after, change = settle(kit, current.payment.tenant, current.payment.id, decide, state=current)
     if change is not None:
@@ -237,7 +238,7 @@ def cancel(kit: Kit, tenant: Tenant, payment_id: str, idem: Idem) -> PaymentStat
             raise StateConflict(
                 "payment_in_flight", f"Attempt {attempt.number} is {attempt.status} at {attempt.provider}."
             )
-        return charges.give_up(now_state, _P.CANCELED, kit.timing, kit.now(), by="merchant")
+        return lifecycle.give_up(now_state, _P.CANCELED, kit.timing, kit.now(), by="merchant")
 
     after, _ = settle(
         kit, tenant, payment_id, decide, state=current, claim=lambda made: idem.claim(made, payment_id, kit.now())
@@ -245,17 +246,15 @@ def cancel(kit: Kit, tenant: Tenant, payment_id: str, idem: Idem) -> PaymentStat
     return after
 
 
-def review(  # noqa: PLR0913
-    kit: Kit, tenant: Tenant, payment_id: str, *, approve: bool, note: str | None, idem: Idem
-) -> PaymentState:
+def review(kit: Kit, tenant: Tenant, payment_id: str, *, approve: bool, note: str | None, idem: Idem) -> PaymentState:
     """Approve or reject a doubtful payment; raises NotFoundError, StateConflict, KeyTaken."""
 
     def decide(now_state: PaymentState) -> Change:
         if now_state.payment.status is not _P.REQUIRES_REVIEW:
             raise StateConflict("payment_not_in_review", f"The payment is {now_state.payment.status}.")
         if approve:
-            return charges.approve(now_state, kit.timing, kit.now(), note)
-        return charges.reject(now_state, kit.now(), note)
+            return lifecycle.approve(now_state, kit.timing, kit.now(), note)
+        return lifecycle.reject(now_state, kit.now(), note)
 
     after, _ = settle(kit, tenant, payment_id, decide, claim=lambda made: idem.claim(made, payment_id, kit.now()))
     if approve:
@@ -263,7 +262,7 @@ def review(  # noqa: PLR0913
     return after
 
 
-def close(  # noqa: PLR0913
+def close(
     kit: Kit,
     tenant: Tenant,
     payment_id: str,
@@ -312,6 +311,6 @@ def _by_hand(about: Attempt, outcome: str, provider_reference: str | None, note:
 
 def park(kit: Kit, tenant: Tenant, payment_id: str, reason: str) -> None:
     """The workflow gave up on the payment: flag it. The sweeper keeps trying."""
-    _, change = settle(kit, tenant, payment_id, lambda current: charges.park(current, kit.now(), reason))
+    _, change = settle(kit, tenant, payment_id, lambda current: lifecycle.park(current, kit.now(), reason))
     if change is not None:
         metric("PaymentsParked")

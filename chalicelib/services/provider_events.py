@@ -13,7 +13,6 @@ from chalicelib.domain import operations
 from chalicelib.domain.charges import Mismatch
 from chalicelib.domain.errors import ErrorClass, ErrorCode, NotFoundError, PaymentError
 from chalicelib.domain.ids import parse_attempt_reference
-from chalicelib.domain.model import Tenant
 from chalicelib.domain.outcome import Charge, ChargeStatus, Effect, EffectStatus, EventKind, ProviderEvent
 from chalicelib.domain.states import PaymentStatus
 from chalicelib.observability import logger, metric
@@ -26,7 +25,7 @@ from chalicelib.storage.store import AlreadyApplied, Mark
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from chalicelib.domain.model import Attempt, Change, Operation, PaymentState
+    from chalicelib.domain.model import Attempt, Change, Operation, PaymentState, Tenant
     from chalicelib.services.kit import Kit
 
 _MARK_SECONDS = 30 * 86400  # providers retry for days at most
@@ -89,7 +88,7 @@ def _take_in_charge(kit: Kit, state: PaymentState, about: Attempt, charge: Charg
         payments.resume(kit, after, f"webhook: attempt {about.number} ended")
 
 
-def _take_in_refund(  # noqa: PLR0913
+def _take_in_refund(
     kit: Kit, state: PaymentState, about: Attempt, event: ProviderEvent, effect: Effect, mark: Mark
 ) -> None:
     ours = _our_operation(state, event, effect)

@@ -6,11 +6,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from chalicelib.domain import charges
+from chalicelib.domain import payments as lifecycle
 from chalicelib.domain.outcome import Charge
 from chalicelib.domain.states import ATTEMPT_LATE, AttemptStatus, PaymentStatus
 from chalicelib.observability import logger, metric
-from chalicelib.services import attempts, operations, orders, payments
+from chalicelib.services import attempts, notifications, operations, orders, payments
 from chalicelib.services.kit import load_state, settle
 from chalicelib.storage.mapping import DUE_SHARDS, tenant_of
 
@@ -34,14 +34,15 @@ def sweep(kit: Kit) -> int:
             taken += 1
             try:
                 _take_up(kit, row, until.timestamp())
-            except Exception:
+            except Exception:  # noqa: BLE001 - one bad row must not stop the others
                 # Its lease brings it back; a row that fails forever shows in this metric's alarm.
                 logger.exception("sweep of %s %s failed; its lease brings it back", row.pk, row.sk)
                 metric("SweepFailed")
         for row in kit.queries.due_deliveries(shard, kit.now(), _BATCH):
             until = kit.now() + timedelta(seconds=kit.timing.lease)
             if kit.store.claim_delivery(row.pk, row.sk, row.due_at, until):
-                kit.queues.send("deliveries", [{"pk": row.pk, "sk": row.sk}])
+                event_id, endpoint = row.pk.rsplit("/", 1)[1], row.sk.removeprefix("dlv#")
+                notifications.send(kit, tenant_of(row.pk), event_id, endpoint)
                 taken += 1
     return taken
 
@@ -104,7 +105,7 @@ def _expire_if_over(kit: Kit, state: PaymentState) -> bool:
         is_unfinished = payment.status in (_P.CREATED, _P.PROCESSING, _P.REQUIRES_ACTION, _P.REQUIRES_REVIEW)
         if not (waits and is_unfinished) or kit.now() < payment.expires_at:
             return None
-        return charges.give_up(current, _P.EXPIRED, kit.timing, kit.now())
+        return lifecycle.give_up(current, _P.EXPIRED, kit.timing, kit.now())
 
     settle(kit, state.payment.tenant, state.payment.id, decide, state=state)
     return True
@@ -120,7 +121,7 @@ def _release_if_over(kit: Kit, state: PaymentState) -> None:
         if current.payment.status is not _P.AUTHORIZED or current.payment.open_operation or won is None:
             return None
         lapse = kit.provider(won.provider).capabilities.void == "lapse"
-        return charges.expire_authorized(current, won, lapse=lapse, timing=kit.timing, now=kit.now())
+        return lifecycle.expire_authorized(current, won, lapse=lapse, timing=kit.timing, now=kit.now())
 
     settle(kit, state.payment.tenant, state.payment.id, decide, state=state)
 
@@ -136,4 +137,4 @@ def _watch(kit: Kit, tenant: Tenant, payment_id: str, number: int) -> None:
         state = attempts.record(kit, state, about, answer, resolved=False, source="watch")
     now_is = state.attempt(about.id) or about
     if now_is.status is about.status:
-        kit.store.watch(charges.watched(now_is, kit.timing, kit.now()))
+        kit.store.watch(lifecycle.watched(now_is, kit.timing, kit.now()))

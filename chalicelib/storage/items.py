@@ -40,7 +40,7 @@ class JSON(Attribute[Any]):
 
     def serialize(self, value: Any) -> str | None:  # noqa: ANN401
         """To the shortest JSON text."""
-        if value is None or value == {} or value == []:
+        if value is None or value in ({}, [], ()):
             return None
         return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 

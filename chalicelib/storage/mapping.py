@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.domain.errors import ErrorClass, ErrorCode, PaymentError
-from chalicelib.domain.model import Attempt, Event, Journal, Leg, Operation, Order, Payment, Reference, Tenant
+from chalicelib.domain.model import Attempt, Delivery, Event, Journal, Leg, Operation, Order, Payment, Reference, Tenant
 from chalicelib.domain.states import (
     AttemptStatus,
     OperationStatus,
@@ -18,8 +18,9 @@ from chalicelib.domain.states import (
 from chalicelib.storage import items
 
 if TYPE_CHECKING:
-    from pynamodb.models import Model
     from collections.abc import Callable, Mapping
+
+    from pynamodb.models import Model
 
 DUE_SHARDS = 4  # of the due index: one key takes 1,000 writes a second
 
@@ -93,7 +94,8 @@ def _fields(item_class: type[Model], entity: object) -> dict[str, Any]:
     }
 
 
-def _due_key(identifier: str) -> str:
+def due_key(identifier: str) -> str:
+    """Key of the due index."""
     return f"due/{shard_of(identifier, DUE_SHARDS)}"
 
 
@@ -113,7 +115,7 @@ def to_payment_item(payment: Payment, shards: int) -> items.PaymentItem:
         status_pk=status_key(tenant, "payment", payment.status, shard),
         order_pk=tenant_key(tenant, payment.order_id) if payment.order_id else None,
         customer_pk=tenant_key(tenant, payment.customer_key) if payment.customer_key else None,
-        due_pk=_due_key(payment.id) if payment.due_at else None,
+        due_pk=due_key(payment.id) if payment.due_at else None,
         **_fields(items.PaymentItem, payment),
     )
 
@@ -127,7 +129,7 @@ def to_order_item(order: Order, shards: int) -> items.OrderItem:
         list_pk=list_key(order.tenant, "order", shard),
         list_sk=order.id,
         status_pk=status_key(order.tenant, "order", order.status, shard),
-        due_pk=_due_key(order.id) if order.due_at else None,
+        due_pk=due_key(order.id) if order.due_at else None,
         **_fields(items.OrderItem, order),
     )
 
@@ -137,7 +139,7 @@ def to_attempt_item(attempt: Attempt) -> items.AttemptItem:
     return items.AttemptItem(
         pk=payment_key(attempt.tenant, attempt.payment_id),
         sk=f"a#att#{attempt.number:02d}",
-        due_pk=_due_key(attempt.id) if attempt.due_at else None,
+        due_pk=due_key(attempt.id) if attempt.due_at else None,
         **_fields(items.AttemptItem, attempt),
     )
 
@@ -152,7 +154,7 @@ def to_operation_item(operation: Operation, shards: int) -> items.OperationItem:
         list_pk=list_key(operation.tenant, "refund", shard) if is_refund else None,
         list_sk=operation.id if is_refund else None,
         status_pk=status_key(operation.tenant, "refund", operation.status, shard) if is_refund else None,
-        due_pk=_due_key(operation.id) if operation.due_at else None,
+        due_pk=due_key(operation.id) if operation.due_at else None,
         **_fields(items.OperationItem, operation),
     )
 
@@ -179,6 +181,20 @@ def to_reference_item(reference: Reference) -> items.ReferenceItem:
     """A reference as stored."""
     return items.ReferenceItem(
         pk=tenant_key(reference.tenant, f"ref/{reference.key}"), sk="ref", payment_id=reference.payment_id
+    )
+
+
+_DELIVERY_SECONDS = 30 * 86400  # how long a delivery can be looked up
+
+
+def to_delivery_item(delivery: Delivery) -> items.DeliveryItem:
+    """A delivery as stored."""
+    return items.DeliveryItem(
+        pk=tenant_key(delivery.tenant, delivery.event_id),
+        sk=f"dlv#{delivery.endpoint}",
+        due_pk=due_key(delivery.id) if delivery.due_at else None,
+        expires_at=round(delivery.created_at.timestamp()) + _DELIVERY_SECONDS,
+        **(_fields(items.DeliveryItem, delivery) | {"log": list(delivery.log)}),
     )
 
 
@@ -239,3 +255,11 @@ def journal_of(item: items.JournalItem) -> Journal:
     values = _values(item)
     values["legs"] = tuple(Leg(account, amount) for account, amount in values["legs"])
     return Journal(**values, tenant=tenant_of(item.pk))
+
+
+def delivery_of(item: items.DeliveryItem) -> Delivery:
+    """The delivery in an item."""
+    values = _values(item, leave=("expires_at",))
+    values["due_at"] = _moment(values.get("due_at"))
+    defaults: dict[str, Any] = {"payment_id": None, "log": ()}
+    return Delivery(**(defaults | values), endpoint=item.sk.removeprefix("dlv#"), tenant=tenant_of(item.pk))

@@ -86,9 +86,8 @@ class Merchants:
             item = ApiKeyItem.get(f"key/{digest}", "key")
         except DoesNotExist:
             return None
-        if item.revoked_at is not None:
-            return None
-        return ApiKey(item.id, Tenant(item.merchant_id, _mode(item.mode)), item.name)
+        is_revoked = item.attribute_values.get("revoked_at") is not None
+        return None if is_revoked else ApiKey(item.id, Tenant(item.merchant_id, _mode(item.mode)), item.name)
 
     def _read_owner(self, account_id: str) -> Tenant | None:
         try:

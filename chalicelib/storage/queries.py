@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
-    from chalicelib.domain.model import Event, Journal, Operation, Order, Payment, Tenant
+    from chalicelib.domain.model import Delivery, Event, Journal, Operation, Order, Payment, Tenant
 
 MAX_ROWS = 1000  # index rows one page may read; a short page carries a cursor
 _BATCH = 100  # BatchGetItem's limit
@@ -127,7 +127,7 @@ class Queries:
 
     # -- lists ---------------------------------------------------------------------------------
 
-    def payments(  # noqa: PLR0913 - each filter is an index or a check
+    def payments(
         self,
         tenant: Tenant,
         *,
@@ -228,9 +228,10 @@ class Queries:
 
     # -- deliveries and stats ------------------------------------------------------------------
 
-    def delivery(self, pk: str, sk: str) -> DeliveryItem | None:
-        """A delivery by its keys."""
-        return _get(DeliveryItem, pk, sk)
+    def delivery(self, tenant: Tenant, event_id: str, endpoint: str) -> Delivery | None:
+        """An event's delivery to an endpoint, strongly consistent; None if absent."""
+        item = _get(DeliveryItem, mapping.tenant_key(tenant, event_id), f"dlv#{endpoint}")
+        return None if item is None else mapping.delivery_of(item)
 
     def totals(self, tenant: Tenant, partition: str) -> dict[str, int]:
         """Everything counted under one partition of the stats."""

@@ -33,11 +33,12 @@ from chalicelib.storage.items import (
 )
 
 if TYPE_CHECKING:
-    from pynamodb.models import Model
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
-    from chalicelib.domain.model import Attempt, Change, Operation, Tenant
+    from pynamodb.models import Model
+
+    from chalicelib.domain.model import Attempt, Change, Delivery, Operation, Order, Payment, Tenant
 
 _CONDITION_FAILED = "ConditionalCheckFailed"
 # Reasons that mean "nothing was written, somebody else is writing": read again and decide again.
@@ -108,40 +109,47 @@ class Store:
             raise _meaning(error, labels) from error
 
     def _save(self, transaction: TransactWrite, change: Change) -> list[str]:
-        new = PaymentsItem.pk.does_not_exist()
-        labels: list[str] = []
-
-        def save(item: Model, condition: Any, label: str) -> None:  # noqa: ANN401
+        writes = [*self._heads(change), *self._parts(change)]
+        for item, condition, _ in writes:
             transaction.save(item, condition)
-            labels.append(label)
+        return [label for _, _, label in writes]
 
+    @staticmethod
+    def _condition(old: Payment | Order | None, refund_guard: int) -> Any:  # noqa: ANN401
+        """The version the decision was based on; for a refund also that the money is still there."""
+        if old is None:
+            return PaymentsItem.pk.does_not_exist()
+        condition: Any = PaymentItem.version == old.version
+        if refund_guard:
+            condition &= PaymentItem.amount_refundable >= refund_guard
+        return condition
+
+    def _heads(self, change: Change) -> Iterator[tuple[Model, Any, str]]:
+        """The payment and the order: their conditions guard everything else in the change."""
         if change.payment is not None:
-            condition: Any = new
-            if change.old_payment is not None:
-                condition = PaymentItem.version == change.old_payment.version
-            if change.refund_guard:
-                # Conservation, in the write itself: never refund what is not there.
-                condition &= PaymentItem.amount_refundable >= change.refund_guard
-            save(mapping.to_payment_item(change.payment, self._shards), condition, "payment")
+            condition = self._condition(change.old_payment, change.refund_guard)
+            yield mapping.to_payment_item(change.payment, self._shards), condition, "payment"
         if change.order is not None:
-            condition = new if change.old_order is None else items.OrderItem.version == change.old_order.version
-            save(mapping.to_order_item(change.order, self._shards), condition, "order")
+            yield mapping.to_order_item(change.order, self._shards), self._condition(change.old_order, 0), "order"
+
+    def _parts(self, change: Change) -> Iterator[tuple[Model, Any, str]]:
+        """What belongs to them."""
+        new = PaymentsItem.pk.does_not_exist()
         for attempt in change.new_attempts:
-            save(mapping.to_attempt_item(attempt), new, "attempt")
+            yield mapping.to_attempt_item(attempt), new, "attempt"
         for attempt in change.attempts:
-            save(mapping.to_attempt_item(attempt), None, "attempt")
+            yield mapping.to_attempt_item(attempt), None, "attempt"
         for operation in change.new_operations:
-            save(mapping.to_operation_item(operation, self._shards), new, "operation")
+            yield mapping.to_operation_item(operation, self._shards), new, "operation"
         for operation in change.operations:
-            save(mapping.to_operation_item(operation, self._shards), None, "operation")
+            yield mapping.to_operation_item(operation, self._shards), None, "operation"
         for event in change.events:
-            save(mapping.to_event_item(event), new, "event")
+            yield mapping.to_event_item(event), new, "event"
         for journal in change.journals:
-            save(mapping.to_journal_item(journal), new, "journal")
+            yield mapping.to_journal_item(journal), new, "journal"
         for reference in change.references:
             same = ReferenceItem.payment_id == reference.payment_id
-            save(mapping.to_reference_item(reference), PaymentsItem.pk.does_not_exist() | same, "reference")
-        return labels
+            yield mapping.to_reference_item(reference), new | same, "reference"
 
     # -- idempotency ---------------------------------------------------------------------------
 
@@ -168,11 +176,9 @@ class Store:
         """Note one more look at an attempt its payment has let go of."""
         item = mapping.to_attempt_item(attempt)
         resolves = items.AttemptItem.resolves.set(attempt.resolves)
-        due = (
-            [items.AttemptItem.due_at.set(item.due_at), items.AttemptItem.due_pk.set(item.due_pk)]
-            if item.due_at is not None
-            else [items.AttemptItem.due_at.remove(), items.AttemptItem.due_pk.remove()]
-        )
+        due: list[Any] = [items.AttemptItem.due_at.remove(), items.AttemptItem.due_pk.remove()]
+        if attempt.due_at is not None:
+            due = [items.AttemptItem.due_at.set(item.due_at), items.AttemptItem.due_pk.set(item.due_pk)]
         _update(item, [resolves, *due], items.AttemptItem.status == str(attempt.status))
 
     def hold(self, operation: Operation, until: datetime) -> None:
@@ -180,7 +186,7 @@ class Store:
         item = mapping.to_operation_item(operation, self._shards)
         actions = [
             items.OperationItem.due_at.set(round(until.timestamp(), 3)),
-            items.OperationItem.due_pk.set(item.due_pk or f"due/{mapping.shard_of(operation.id, mapping.DUE_SHARDS)}"),
+            items.OperationItem.due_pk.set(mapping.due_key(operation.id)),
         ]
         _update(item, actions, items.OperationItem.status == str(operation.status))
 
@@ -198,30 +204,13 @@ class Store:
 
     # -- deliveries ----------------------------------------------------------------------------
 
-    def add_delivery(self, item: DeliveryItem) -> bool:
+    def add_delivery(self, delivery: Delivery) -> bool:
         """Note that an event has to reach an endpoint; False if that is noted already."""
-        return _put(item, DeliveryItem.pk.does_not_exist())
+        return _put(mapping.to_delivery_item(delivery), DeliveryItem.pk.does_not_exist())
 
-    def delivery_due(self, identifier: str, due_at: datetime) -> dict[str, Any]:
-        """The due index's attributes for a new delivery."""
-        shard = mapping.shard_of(identifier, mapping.DUE_SHARDS)
-        return {"due_pk": f"due/{shard}", "due_at": round(due_at.timestamp(), 3)}
-
-    def record_try(self, item: DeliveryItem, tries_before: int, *, lease_until: float | None) -> bool:
-        """Write the result of a delivery try; False if another worker recorded this try first."""
-        actions = [
-            DeliveryItem.status.set(item.status),
-            DeliveryItem.tries.set(item.tries),
-            DeliveryItem.log.set(item.log),
-        ]
-        if lease_until is None:
-            actions += [DeliveryItem.due_at.remove(), DeliveryItem.due_pk.remove()]
-        else:
-            actions += [
-                DeliveryItem.due_at.set(lease_until),
-                DeliveryItem.due_pk.set(f"due/{mapping.shard_of(item.id, mapping.DUE_SHARDS)}"),
-            ]
-        return _update(DeliveryItem(item.pk, item.sk), actions, DeliveryItem.tries == tries_before)
+    def record_try(self, delivery: Delivery) -> bool:
+        """Write the result of a delivery's newest try; False if another worker recorded one first."""
+        return _put(mapping.to_delivery_item(delivery), DeliveryItem.tries == delivery.tries - 1)
 
     def claim_delivery(self, pk: str, sk: str, due_at: float, until: datetime) -> bool:
         """Take an overdue delivery by moving its lease; False if somebody else was faster."""
