@@ -10,7 +10,8 @@ import functools
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from aws_lambda_powertools import Logger
-from aws_lambda_powertools.metrics import MetricUnit, single_metric
+from aws_lambda_powertools.metrics import MetricUnit
+from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,10 +24,15 @@ _UNITS = {"Count": MetricUnit.Count, "Milliseconds": MetricUnit.Milliseconds, "S
 
 
 def metric(name: str, value: float = 1, unit: str = "Count", **dimensions: str) -> None:
-    """Emit one metric; ``unit`` is Count, Milliseconds or Seconds."""
-    with single_metric(name=name, unit=_UNITS[unit], value=value, namespace=NAMESPACE) as line:
-        for dimension, text in dimensions.items():
-            line.add_dimension(name=dimension, value=text)
+    """Emit one metric; ``unit`` is Count, Milliseconds or Seconds.
+
+    It counts twice: for the service as a whole, which alarms watch, and by ``dimensions``.
+    """
+    emf = AmazonCloudWatchEMFProvider(namespace=NAMESPACE)  # adds the dimension `service`
+    emf.add_metric(name=name, unit=_UNITS[unit], value=value)
+    if dimensions:
+        emf.add_dimensions(service=emf.service, **dimensions)
+    emf.flush_metrics()
 
 
 def entrypoint(function: Callable[[Any, Any], R]) -> Callable[[Any, Any], R]:
