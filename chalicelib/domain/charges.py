@@ -414,6 +414,18 @@ def record_unknown(
     )
 
 
+def record_overdue(state: PaymentState, attempt: Attempt, timing: Timing, now: datetime) -> Change | None:
+    """A charge the provider has called pending for longer than we ask: a person should."""
+    age = (now - attempt.created_at).total_seconds()
+    if attempt.status is not _A.PENDING or age < sum(timing.resolve) + sum(timing.sweep):
+        return None
+    draft = Draft(state, now)
+    draft.set_attempt(attempt, status=_A.MANUAL_REVIEW)
+    draft.set_payment(needs_attention=True, due_at=None)
+    draft.emit("attempt.manual_review", attempt=attempt.id, reason="pending for too long")
+    return draft.change()
+
+
 def record_not_found(
     state: PaymentState,
     attempt: Attempt,

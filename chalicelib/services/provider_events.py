@@ -14,7 +14,7 @@ from chalicelib.domain.charges import Mismatch
 from chalicelib.domain.errors import ErrorClass, ErrorCode, NotFoundError, PaymentError
 from chalicelib.domain.ids import parse_attempt_reference
 from chalicelib.domain.outcome import Charge, ChargeStatus, Effect, EffectStatus, EventKind, ProviderEvent
-from chalicelib.domain.states import PaymentStatus
+from chalicelib.domain.states import AttemptStatus, PaymentStatus
 from chalicelib.observability import logger, metric
 from chalicelib.services import payments
 from chalicelib.services.attempts import alarm_mismatch, record
@@ -91,7 +91,7 @@ def _take_in_charge(kit: Kit, state: PaymentState, about: Attempt, charge: Charg
 def _take_in_refund(
     kit: Kit, state: PaymentState, about: Attempt, event: ProviderEvent, effect: Effect, mark: Mark
 ) -> None:
-    ours = _our_operation(state, event, effect)
+    ours = _our_operation(state, about, event, effect)
     if ours is not None:
         record_answer(kit, state, ours, effect, source="webhook", mark=mark)
         return
@@ -99,28 +99,33 @@ def _take_in_refund(
     def decide(current: PaymentState) -> Change | None:
         found = current.attempt(about.id) or about
         excess = (effect.amount or 0) > current.payment.amount_refundable
+        if found.id != current.payment.winning_attempt:
+            _alarm_excess(current, found, "refunded a charge that is not this payment's")
+            return None
         change = operations.provider_refund(current, found, effect, excess=excess, now=kit.now())
         if change is not None and excess:
-            metric("RefundExcess", provider=about.provider)
-            logger.error(
-                "%s: the provider refunded more than is refundable", current.payment.id, payment_id=current.payment.id
-            )
+            _alarm_excess(current, found, "refunded more than is refundable")
         return change
 
     settle(kit, state.payment.tenant, state.payment.id, decide, state=state, mark=mark)
 
 
-def _our_operation(state: PaymentState, event: ProviderEvent, effect: Effect) -> Operation | None:
+def _alarm_excess(state: PaymentState, about: Attempt, what: str) -> None:
+    payment_id = state.payment.id
+    logger.error("%s: the provider %s. Compare it in the provider's dashboard", payment_id, what, payment_id=payment_id)
+    metric("RefundExcess", provider=about.provider)
+
+
+def _our_operation(state: PaymentState, about: Attempt, event: ProviderEvent, effect: Effect) -> Operation | None:
+    """The operation of ours that a refund belongs to. A late charge given back by hand is its reversal."""
     if event.refund_key is not None:
         return state.operation(event.refund_key)
-    return next(
-        (
-            o
-            for o in state.operations
-            if effect.provider_reference and o.provider_reference == effect.provider_reference
-        ),
-        None,
-    )
+    for operation in state.operations:
+        if effect.provider_reference and operation.provider_reference == effect.provider_reference:
+            return operation
+        if about.status is AttemptStatus.LATE_SUCCEEDED and operation.attempt_id == about.id:
+            return operation
+    return None
 
 
 def _find(kit: Kit, tenant: Tenant, account_id: str, event: ProviderEvent) -> tuple[PaymentState, Attempt]:

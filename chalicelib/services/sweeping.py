@@ -6,6 +6,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from chalicelib.domain import charges
 from chalicelib.domain import payments as lifecycle
 from chalicelib.domain.outcome import Charge
 from chalicelib.domain.states import ATTEMPT_LATE, AttemptStatus, PaymentStatus
@@ -93,7 +94,13 @@ def _push(kit: Kit, state: PaymentState, opened: Attempt | None) -> None:
         if state.open_attempt is None and state.payment.status is _P.PROCESSING:
             payments.resume(kit, state, f"attempt {opened.number} resolved")
     elif opened.status is AttemptStatus.PENDING:
-        payments.ask_provider(kit, state, "sweep")
+        state = payments.ask_provider(kit, state, "sweep")
+        settle(kit, tenant, payment_id, lambda current: _overdue(kit, current, opened.id), state=state)
+
+
+def _overdue(kit: Kit, current: PaymentState, attempt_id: str) -> Change | None:
+    found = current.attempt(attempt_id)
+    return charges.record_overdue(current, found, kit.timing, kit.now()) if found else None
 
 
 def _expire_if_over(kit: Kit, state: PaymentState) -> bool:
