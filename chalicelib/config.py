@@ -59,9 +59,9 @@ _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
 
 _AWS_PROFILE = {
     "connect_timeout": 2.0,
-    "read_timeout": 15.0,
+    "read_timeout": 10.0,
     "delivery_timeout": 15.0,
-    "call_lease": 35.0,
+    "call_lease": 45.0,
     "lease": 90.0,
     "resolve_waits": (15.0, _MINUTE, 5 * _MINUTE),
     "sweep_waits": (30 * _MINUTE, 2 * _HOUR, 6 * _HOUR, _DAY, _DAY, _DAY),

@@ -133,7 +133,6 @@ class _Recorder:
             status=_P.SUCCEEDED,
             amount_authorized=self.attempt.amount,
             amount_captured=captured,
-            amount_refundable=captured,
             provider_reference=self.attempt.provider_reference,
             winning_attempt=self.attempt.id,
             open_attempt=None,
@@ -321,7 +320,6 @@ def capture_succeeded(draft: Draft, attempt: Attempt, captured: int, facts: dict
     draft.set_payment(
         status=_P.SUCCEEDED,
         amount_captured=captured,
-        amount_refundable=captured,
         open_operation=None,
         needs_attention=False,
     )

@@ -150,7 +150,11 @@ class Draft:
                 fields.setdefault("next_action", None)
             if fields["status"] in PAYMENT_FINAL:
                 fields.setdefault("due_at", None)
-        self.payment = replace(self.payment, updated_at=self.now, **fields)
+        payment = replace(self.payment, updated_at=self.now, **fields)
+        # Derived in one place, so that facts come to the same in whatever order they arrive: a refund made
+        # at the provider before its capture is heard of, or beyond what was refundable.
+        gone = payment.amount_refunding + payment.amount_refunded + payment.amount_disputed
+        self.payment = replace(payment, amount_refundable=max(0, payment.amount_captured - gone))
         return self.payment
 
     def set_attempt(self, attempt: Attempt, **fields: Any) -> Attempt:  # noqa: ANN401
@@ -281,11 +285,21 @@ class Draft:
         elif self.payment.status in PAYMENT_FINAL and self.order and self.order.live_payment_id == self.payment.id:
             self.set_order("order.released", live_payment_id=None, due_at=self.order.expires_at)
 
+    def _waits_for_a_person(self) -> bool:
+        """Whether nobody but a person will take this further, whatever else has just been settled."""
+        operations = {o.id: o for o in self.before.operations} | self._operations | self._new_operations
+        if any(operation.status is OperationStatus.MANUAL_REVIEW for operation in operations.values()):
+            return True
+        payment = self.payment
+        return payment.status not in PAYMENT_FINAL and payment.due_at is None and payment.open_operation is None
+
     def change(self) -> Change:
         """Everything to write; raises ValueError for a change without an event."""
         if not self._events:
             msg = f"{self.payment.id}: a change without an event"
             raise ValueError(msg)
+        if self._waits_for_a_person():
+            self.payment = replace(self.payment, needs_attention=True)
         changed_order = self.order is not self.before.order
         return Change(
             payment=self.payment,

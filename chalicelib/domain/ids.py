@@ -7,7 +7,10 @@ import secrets
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
+
+randbits: Callable[[int], int] = secrets.randbits  # a seam: a test that must repeat itself brings a seeded one
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _RANDOM_BITS = 80
@@ -26,7 +29,7 @@ def _encode(number: int) -> str:
 def new_id(prefix: str, now: datetime) -> str:
     """A new ``{prefix}_{ULID}``; ids of one prefix sort by creation time to the millisecond."""
     milliseconds = int(now.timestamp() * 1000)
-    return f"{prefix}_{_encode(milliseconds << _RANDOM_BITS | secrets.randbits(_RANDOM_BITS))}"
+    return f"{prefix}_{_encode(milliseconds << _RANDOM_BITS | randbits(_RANDOM_BITS))}"
 
 
 def derived_id(prefix: str, now: datetime, *parts: str) -> str:
@@ -52,6 +55,7 @@ def attempt_reference(payment_id: str, number: int) -> str:
 def parse_attempt_reference(reference: str) -> tuple[str, int] | None:
     """The payment id and attempt number in a reference of ours, or None if it is not one."""
     payment_id, separator, number = reference.rpartition("-")
-    if not separator or not payment_id.startswith("pay_") or not number.isdigit() or len(number) != len("00"):
+    is_number = number.isascii() and number.isdigit() and len(number) == len("00")
+    if not separator or not payment_id.startswith("pay_") or not is_number:
         return None
     return payment_id, int(number)

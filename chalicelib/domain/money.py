@@ -4,15 +4,17 @@ from __future__ import annotations
 
 MAX_AMOUNT = 99_999_999_999  # minor units
 
-# ISO 4217 minor-unit exponents. Codes without one (XAU, XXX and the other X-codes) are left out on
-# purpose: an amount in them has no minor unit. Checked against the `iso4217` package in the tests.
+# ISO 4217 minor-unit exponents of what people pay with. Left out on purpose: codes without a minor unit
+# (XAU, XXX and other X-codes), and units of account and fund codes that nobody holds in a purse (CLF, USN,
+# CHE, ...). Checked against the `iso4217` package in the tests, which name each one that is left out.
 EXPONENTS: dict[str, int] = {
     **dict.fromkeys(
-        "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CNY"
+        "AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CNY"
         " COP CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF IDR ILS"
         " INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR"
         " MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD"
-        " SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD UYU UZS VES WST XCD YER ZAR ZMW".split(),
+        " SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD UYU UZS VED VES WST XCD XCG YER ZAR ZMW"
+        " ZWG".split(),
         2,
     ),
     **dict.fromkeys("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF".split(), 0),

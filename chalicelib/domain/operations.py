@@ -6,12 +6,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from chalicelib.domain import ids
-from chalicelib.domain.charges import authorization_ended, capture_succeeded, new_operation
+from chalicelib.domain.charges import authorization_ended, capture_succeeded, new_operation, void_confirmed
 from chalicelib.domain.draft import Draft, exchange_dict
 from chalicelib.domain.errors import InvalidRequest, PaymentError, StateConflict
 from chalicelib.domain.model import Attempt, Operation, PaymentState
 from chalicelib.domain.outcome import Effect, EffectStatus
 from chalicelib.domain.states import (
+    ATTEMPT_LATE,
     OPERATION_OPEN,
     AttemptStatus,
     OperationStatus,
@@ -113,9 +114,7 @@ def request_refund(
     draft = Draft(state, now)
     draft.refund_guard = amount
     operation = new_operation(draft, attempt, _T.REFUND, amount, source="merchant", reason=reason, timing=timing)
-    draft.set_payment(
-        amount_refundable=payment.amount_refundable - amount, amount_refunding=payment.amount_refunding + amount
-    )
+    draft.set_payment(amount_refunding=payment.amount_refunding + amount)
     draft.post("refund_reserved", attempt, amount, operation)
     draft.emit("refund.created", operation=operation, work=True)
     return draft.change(), operation
@@ -168,7 +167,7 @@ def record_effect(
     return _settle(draft, operation, effect, facts)
 
 
-def _settle(draft: Draft, operation: Operation, effect: Effect, facts: dict[str, object]) -> Change:
+def _settle(draft: Draft, operation: Operation, effect: Effect, facts: dict[str, object]) -> Change | None:
     """The operation succeeded or failed: move it and the money."""
     attempt = draft.before.attempt(operation.attempt_id)
     if attempt is None:
@@ -181,6 +180,8 @@ def _settle(draft: Draft, operation: Operation, effect: Effect, facts: dict[str,
         return capture_succeeded(draft, attempt, effect.amount or operation.amount, facts)
     if operation.type is _T.VOID and not failed:
         draft.set_operation(operation, provider_reference=reference)
+        if draft.payment.open_operation != operation.id:  # it was canceled at once, and this is the lapse
+            return void_confirmed(draft, attempt, facts)
         return authorization_ended(draft, attempt, facts)
     if operation.type is _T.REVERSAL and failed:
         return to_manual_review(draft, operation, effect.error, facts)
@@ -194,7 +195,6 @@ def _settle(draft: Draft, operation: Operation, effect: Effect, facts: dict[str,
     if operation.type is _T.REFUND:
         draft.set_payment(
             amount_refunding=payment.amount_refunding - operation.amount,
-            amount_refundable=payment.amount_refundable + (operation.amount if failed else 0),
             amount_refunded=payment.amount_refunded + (0 if failed else operation.amount),
         )
         draft.post("refund_released" if failed else "refund_settled", attempt, operation.amount, operation)
@@ -220,10 +220,7 @@ def _refund_returned(draft: Draft, operation: Operation, facts: dict[str, object
         raise LookupError(msg)
     done = draft.set_operation(operation, status=_X.RETURNED)
     payment = draft.payment
-    draft.set_payment(
-        amount_refunded=payment.amount_refunded - operation.amount,
-        amount_refundable=payment.amount_refundable + operation.amount,
-    )
+    draft.set_payment(amount_refunded=payment.amount_refunded - operation.amount)
     draft.post("refund_returned", attempt, operation.amount, operation)
     draft.emit("refund.returned", operation=done, facts=facts)
     return draft.change()
@@ -281,17 +278,21 @@ def provider_refund(
     state: PaymentState, attempt: Attempt, effect: Effect, *, excess: bool, now: datetime
 ) -> Change | None:
     """Record a refund made in the provider's own dashboard. Facts are never refused: an ``excess``
-    beyond what is refundable is recorded and flagged for a person."""
+    beyond what is refundable is recorded and flagged for a person. What went back from a charge that
+    the payment has let go of is a reversal: the payment's amounts stay."""
     if effect.status not in (_E.SUCCEEDED, _E.RETURNED) or not effect.amount or effect.provider_reference is None:
         return None
+    if any(o.attempt_id == attempt.id and o.provider_reference == effect.provider_reference for o in state.operations):
+        return None
     draft = Draft(state, now)
+    let_go = attempt.status in ATTEMPT_LATE | {AttemptStatus.LATE_SUCCEEDED, AttemptStatus.REVERSED}
     operation = Operation(
         tenant=attempt.tenant,
         # Derived from the provider's refund id: told twice, recorded once.
-        id=ids.derived_id("rf", attempt.created_at, attempt.account, effect.provider_reference),
+        id=ids.derived_id("op" if let_go else "rf", attempt.created_at, attempt.account, effect.provider_reference),
         payment_id=attempt.payment_id,
         attempt_id=attempt.id,
-        type=_T.REFUND,
+        type=_T.REVERSAL if let_go else _T.REFUND,
         status=_X.SUCCEEDED,
         amount=effect.amount,
         currency=attempt.currency,
@@ -302,15 +303,18 @@ def provider_refund(
         due_at=None,
         provider_reference=effect.provider_reference,
     )
-    if state.operation(operation.id) is not None:
-        return None
     draft.add_operation(operation)
     payment = draft.payment
+    if let_go:
+        draft.set_payment(needs_attention=True)  # our own reversal may be giving the same money back
+        draft.post("reversal", attempt, effect.amount, operation)
+        draft.emit("reversal.by_provider", operation=operation, source="provider")
+        return draft.change()
     draft.set_payment(
-        amount_refundable=max(0, payment.amount_refundable - effect.amount),
-        amount_refunded=payment.amount_refunded + effect.amount,
-        needs_attention=payment.needs_attention or excess,
+        amount_refunded=payment.amount_refunded + effect.amount, needs_attention=payment.needs_attention or excess
     )
     draft.post("refund_by_provider", attempt, effect.amount, operation)
     draft.emit("refund.succeeded", operation=operation, source="provider", excess=excess)
+    if effect.status is _E.RETURNED:
+        return _refund_returned(draft, operation, {"source": "provider"})
     return draft.change()

@@ -76,7 +76,7 @@ def create(
         draft.emit("payment.requires_review")
     if order is not None and not blocked:
         draft.set_order("order.attempted", status=OrderStatus.ATTEMPTED, live_payment_id=payment.id)
-    if replaced is not None:
+    if replaced is not None and not blocked:
         draft.also = give_up(replaced, _P.CANCELED, timing, now, keep_order=True, replaced_by=payment.id)
     return replace(draft.change(), old_payment=None)
 

@@ -126,7 +126,8 @@ ATTEMPT_MOVES: Mapping[AttemptStatus, frozenset[AttemptStatus]] = {
 
 OPERATION_MOVES: Mapping[OperationStatus, frozenset[OperationStatus]] = {
     # pending → succeeded | failed: the provider said so, by webhook, before our own call went out.
-    _X.PENDING: frozenset({_X.SENT, _X.SUCCEEDED, _X.FAILED}),
+    # A reversal that failed that way waits for a person, as it does after the call.
+    _X.PENDING: frozenset({_X.SENT, _X.SUCCEEDED, _X.FAILED, _X.MANUAL_REVIEW}),
     _X.SENT: frozenset({_X.SUCCEEDED, _X.FAILED, _X.UNKNOWN, _X.MANUAL_REVIEW}),
     _X.UNKNOWN: frozenset({_X.SUCCEEDED, _X.FAILED, _X.MANUAL_REVIEW}),
     _X.MANUAL_REVIEW: frozenset({_X.SUCCEEDED, _X.FAILED}),

@@ -26,6 +26,7 @@ from urllib3.exceptions import (
     HTTPError,
     LocationValueError,
     NameResolutionError,
+    NewConnectionError,
     ReadTimeoutError,
     SSLError,
 )
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 MAX_ANSWER = 1024 * 1024  # bytes
 _CHUNK = 64 * 1024
+_NO_BODY = (204, 304)
 _POOLS = 8
 _CONNECTIONS = 32  # per provider host; more callers wait at most the connect time-out
 
@@ -94,6 +96,8 @@ def _why_not_connected(error: Exception) -> str:
         return "dns"
     if isinstance(error, ssl.SSLError | SSLError):
         return "tls"
+    if isinstance(error, NewConnectionError):  # also a ConnectTimeoutError, for old callers' sake
+        return "connection_refused"
     if isinstance(error, ConnectTimeoutError | TimeoutError):
         return "connect_timeout"
     return "connection_refused"
@@ -149,6 +153,8 @@ class UrllibHttpClient:
         """Send one request; raises NotSentError or UnknownError. ``read_timeout`` is in seconds."""
         read = read_timeout or self._read_timeout
         started = perf_counter()
+        if not url.startswith(("https://", "http://")):
+            raise NotSentError("invalid_url")
         try:
             response = self._pools.request(
                 method,
@@ -175,6 +181,8 @@ class UrllibHttpClient:
             # in the message: a secret must not travel on in the exception.
             raise NotSentError("invalid_request", _since(started)) from None
         answer = self._read(response, started, started + self._connect_timeout + read)
+        if not answer and not _says_its_length(response):
+            raise UnknownError("connection_broken", _since(started))  # cut off within the headers, perhaps
         return HttpAnswer(
             status=response.status,
             headers={name.lower(): value for name, value in response.headers.items()},
@@ -205,6 +213,12 @@ class UrllibHttpClient:
             else:
                 response.close()
         return b"".join(parts)
+
+
+def _says_its_length(response: BaseHTTPResponse) -> bool:
+    return (
+        response.status in _NO_BODY or "content-length" in response.headers or "transfer-encoding" in response.headers
+    )
 
 
 def _since(started: float) -> int:

@@ -31,6 +31,7 @@ REASONS: dict[str, tuple[ErrorClass, ErrorCode]] = {
     "order_already_paid": _CONFLICT,
     "duplicate_request": _CONFLICT,
     "refund_limit_crossed": _CONFLICT,
+    "invalid_state": _CONFLICT,  # the simulator's
     # nobody's fault: another try or another provider may do better
     "gateway_technical_error": _TECHNICAL,
     "bank_technical_error": _TECHNICAL,

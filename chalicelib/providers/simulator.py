@@ -148,7 +148,16 @@ class SimulatorProvider:
         answer = self._act(account, charge, "refunds", {"amount": amount}, key)
         if not isinstance(answer, Answer):
             return answer
-        return _refund(answer.body, answer) if answer.ok else _failed(answer)
+        if answer.ok:
+            return _refund(answer.body, answer)
+        failed = _failed(answer)
+        if isinstance(failed, Effect) and failed.error and failed.error.error_class is ErrorClass.CONFLICT:
+            # What stands in the way may be an earlier try with this key; then that is the truth.
+            found = self.fetch_refund(account, charge, key, None)
+            if isinstance(found, NotSent | Unknown):
+                return Unknown(found.error, answer.exchange)
+            return found if isinstance(found, Effect) else failed
+        return failed
 
     def fetch_refund(
         self,

@@ -30,10 +30,10 @@ def sweep(kit: Kit) -> int:
     for shard in range(DUE_SHARDS):
         for row in kit.queries.due(shard, kit.now(), _BATCH):
             until = kit.now() + timedelta(seconds=kit.timing.call + kit.timing.lease)
-            if not kit.store.claim_due(row.pk, row.sk, row.due_at, until):
-                continue
-            taken += 1
             try:
+                if not kit.store.claim_due(row.pk, row.sk, row.due_at, until):
+                    continue
+                taken += 1
                 _take_up(kit, row, until.timestamp())
             except Exception:  # noqa: BLE001 - one bad row must not stop the others
                 # Its lease brings it back; a row that fails forever shows in this metric's alarm.

@@ -285,8 +285,12 @@ def _put(item: Model, condition: Any) -> bool:  # noqa: ANN401
 
 
 def _update(item: Model, actions: Sequence[Any], condition: Any) -> bool:  # noqa: ANN401
+    hash_key, range_key = item._get_hash_range_key_serialized_values()  # noqa: SLF001
     try:
-        item.update(actions=list(actions), condition=condition)
+        # Not item.update(): that reads the new item back, and refuses one that is of another kind (claim_due).
+        item._get_connection().update_item(  # noqa: SLF001
+            hash_key, range_key=range_key, actions=list(actions), condition=condition
+        )
     except UpdateError as error:
         if error.cause_response_code in ("ConditionalCheckFailedException", "TransactionConflictException"):
             return False

@@ -1,50 +1,71 @@
-"""All of Railyard in one process under a virtual clock: DynamoDB in moto, the real workflow in a small
-interpreter, queues and stream in memory, the sandbox bank, a merchant's inbox, and a fault to inject.
+"""All of Railyard in one process under a virtual clock: DynamoDB in memory, the real workflow in a small
+interpreter, queues and stream in memory, the sandbox bank, a merchant's inbox, and one fault to inject.
 
-Everything goes through the real handlers (``workers``, ``workflow``) and the real botocore clients,
-whose hooks are where faults strike and where SQS, Step Functions and the stream are played.
+Everything goes through the real handlers (``workers``, ``workflow``) and real botocore clients, whose
+hooks are where faults strike and where DynamoDB, SQS, Step Functions and the stream are played.
+
+    with World() as world:
+        state = payments.create(world.kit, TENANT, NewPayment(...), idem)
+        world.run()                       # until nothing is due within the hour
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import random
+import secrets
 from collections import Counter
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import boto3
+from botocore.exceptions import ReadTimeoutError
 
 from chalicelib import config, wiring, workers, workflow
+from chalicelib.domain import ids
 from chalicelib.domain.merchant import Account, Merchant
 from chalicelib.domain.model import Tenant
 from chalicelib.domain.routing import Rule
+from chalicelib.observability import logger
 from chalicelib.providers.base import BadSignature
-from chalicelib.providers.http import HttpAnswer
+from chalicelib.providers.http import HttpAnswer, NotSentError, UnknownError
 from chalicelib.services import provider_events
 from chalicelib.services.kit import Kit
 from chalicelib.storage import items
-from chalicelib.storage.mapping import DUE_SHARDS
 from chalicelib.storage.merchants import Merchants
 from chalicelib.storage.queries import Queries
 from chalicelib.storage.queues import Queues, Workflows
 from chalicelib.storage.store import Store
 from infra.sandbox.inprocess import InProcessHttpClient, base_url, make_bank
+from tests.support import aws, dynamo
 from tests.support.asl import Execution, TaskFailed, payment_definition
 from tests.support.aws import ENVIRONMENT, PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from chalicelib.config import Settings
+    from infra.sandbox.outbox import Webhook
 
 START = 1_795_235_000.0  # 2026-11-21
 TENANT = Tenant("mer_01TEST", "test")
 WEBHOOK_SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 ENDPOINT = "http://merchant.example/hooks"
 _QUEUES = ("operations", "provider-events", "notifications", "deliveries", "projections")
-_MAX_RECEIVES = 8
-_VISIBILITY = 60.0
+_CONSUMERS = {
+    "operations": "operate", "provider-events": "ingest", "notifications": "notify", "deliveries": "deliver",
+    "projections": "project",
+}  # fmt: skip
+_RELAY_BATCH = 10
+_STALL = 40.0  # seconds a frozen process may still wake up after: the functions' own time-out is 45
+_READS = frozenset({"dynamodb.GetItem", "dynamodb.Query", "dynamodb.BatchGetItem"})
+
+Kind = Literal["crash_before", "crash_after", "conflict", "refused", "lost", "twin", "stall"]
 
 
 class Crash(BaseException):
@@ -63,19 +84,51 @@ class Clock:
     def epoch(self) -> float:
         return self.time
 
-    def sleep(self, seconds: float) -> None:
-        self.time += seconds
+
+class Point(NamedTuple):
+    """A call that may go wrong: which function made it, and to whom."""
+
+    where: str  # request, webhook, or a handler's name
+    call: str  # dynamodb.PutItem, provider.POST, merchant.POST, …
+
+    @property
+    def is_read(self) -> bool:
+        """Whether the call changes nothing at AWS. Providers are never thought harmless."""
+        return self.call in _READS
+
+    def kinds(self) -> tuple[Kind, ...]:
+        """What can go wrong here.
+
+        A read that is refused, doubled or lost differs from none of its neighbours, so those are left
+        out; a crash is tried around every call.
+        """
+        kinds: tuple[Kind, ...] = ("crash_before", "crash_after")
+        if self.call == "dynamodb.TransactWriteItems":
+            kinds += ("conflict",)
+        return kinds if self.is_read else (*kinds, "refused", "lost", "twin", "stall")
 
 
 @dataclass(slots=True)
 class Fault:
-    """One thing that goes wrong: at call number ``at`` (counted while armed), before or after its effect."""
+    """One thing that goes wrong at call number ``at`` (counted while armed).
+
+    crash_before, crash_after   the process dies before or after the call has its effect
+    conflict                    the transaction meets another one
+    refused                     the call fails and has no effect (throttled, connection refused)
+    lost                        the call has its effect and the answer is lost
+    twin                        the same event or request comes a second time and overtakes this one
+    stall                       the process freezes for 40 s while the rest of the world goes on
+
+    With ``patient`` a client whose request broke asks again only when everything is quiet.
+    """
 
     at: int
-    kind: str  # crash_before | crash_after | conflict
+    kind: Kind
+    patient: bool = False
+    struck: Point | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Message:
     """A message in a queue."""
 
@@ -85,49 +138,53 @@ class Message:
     receives: int = 0
 
 
+class Activity(NamedTuple):
+    """A function that is running, and how to run it once more."""
+
+    where: str
+    again: Callable[[], object]
+
+
 @dataclass(slots=True)
 class World:
-    """See the module's docstring. Make it inside ``mock_aws`` with tables and key created."""
+    """See the module's docstring. One at a time: entering it makes it the one that all handlers use."""
 
     fault: Fault | None = None
-    armed: bool = False
     seed: int = 1
+    armed: bool = False
     clock: Clock = field(default_factory=Clock)
-    calls: list[str] = field(default_factory=list)  # every AWS and provider call while armed
+    points: list[Point] = field(default_factory=list)  # every AWS and provider call while armed
     crashes: int = 0
+    errors: list[tuple[str, Exception]] = field(default_factory=list)  # that handlers let out; their platforms try again
+    dynamo: dynamo.Dynamo = field(default_factory=lambda: dynamo.Dynamo(aws.table_definitions()))
+    traffic: list[tuple[str, dict[str, Any], dict[str, Any]]] | None = None  # DynamoDB's, if it is to be kept
     stream: list[dict[str, Any]] = field(default_factory=list)
     queues: dict[str, list[Message]] = field(default_factory=lambda: {name: [] for name in _QUEUES})
     dead: list[tuple[str, Message]] = field(default_factory=list)
     executions: dict[str, Execution] = field(default_factory=dict)
+    lose_starts: int = 0  # so many workflow starts are refused
     inbox: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
-    inbox_status: int = 200
-    lost_webhooks: int = 0
+    inbox_statuses: list[int] = field(default_factory=list)  # the merchant's next answers; then 200
+    hooks: list[Webhook] = field(default_factory=list)  # on the wire from a provider
+    acknowledged: list[Webhook] = field(default_factory=list)  # those we answered with a 2xx
+    refused_webhooks: int = 0
     kit: Kit = field(init=False)
     bank: Any = field(init=False)
     _numbers: Counter[str] = field(default_factory=Counter)
-    _puts: list[dict[str, Any]] = field(default_factory=list)
+    _running: list[Activity] = field(default_factory=list)
+    _after_fault: Kind | None = None
+    _relaying: bool = False
 
     def __post_init__(self) -> None:
-        settings = config.load(ENVIRONMENT)
         self.bank = make_bank(self.clock.epoch, seed=str(self.seed))
         http = _Network(self)
-        sqs, stepfunctions = boto3.client("sqs"), boto3.client("stepfunctions")
-        items.bind(PREFIX)
-        for client in (sqs, stepfunctions):
-            client.meta.events.register_last("before-call.*.*", self._play)
-        store = Store(PREFIX)
-        self._share_dynamodb_client()
-        dynamodb = items.PaymentsItem._get_connection().connection.client
-        for client in (sqs, stepfunctions, dynamodb):
-            client.meta.events.register_first("before-call.*.*", self._before)
-            client.meta.events.register_last("after-call.*.*", self._after)
-        dynamodb.meta.events.register("after-call.dynamodb.TransactWriteItems", self._record_stream)
-        dynamodb.meta.events.register("before-parameter-build.dynamodb.TransactWriteItems", self._remember_puts)
-        randomness = random.Random(self.seed)  # noqa: S311 - seeded on purpose
+        sqs, stepfunctions = _clients()
+        settings = replace(_settings(), sweep_passes=1)
+        randomness = random.Random(self.seed)
         self.kit = Kit(
             settings=settings,
             timing=wiring.timing(settings),
-            store=store,
+            store=Store(PREFIX),
             queries=Queries(PREFIX),
             merchants=_FixedMerchants(self.merchant()),
             queues=Queues(sqs, {name: f"https://queue.test/{name}" for name in _QUEUES}),  # type: ignore[misc]
@@ -135,18 +192,37 @@ class World:
             http=http,
             provider=wiring.providers(http),
             now=self.clock,
-            sleep=self.clock.sleep,
+            sleep=self.sleep,
             jitter=randomness.random,
         )
-        wiring.install(self.kit)
+        self.enter()
 
-    @staticmethod
-    def _share_dynamodb_client() -> None:
-        """One client for all tables, so that hooks see every call."""
-        client = items.PaymentsItem._get_connection().connection.client
-        for model in (items.GuardsItem, items.MerchantsItem, items.DeliveryItem, items.DeliveriesRow, items.StatsItem,
-                      items.PaymentsRow):
-            model._get_connection().connection._client = client
+    def enter(self) -> World:
+        """Become the world that clients and handlers see; ids are the same in every run."""
+        _current[:] = [self]
+        wiring.install(self.kit)
+        ids.randbits = random.Random(self.seed).getrandbits
+        return self
+
+    def bring(self, kit: Kit) -> None:
+        """Go on with other parts."""
+        self.kit = kit
+        wiring.install(kit)
+
+    def bring_merchant(self, merchant: Merchant) -> None:
+        """Go on with other merchant settings."""
+        self.bring(replace(self.kit, merchants=_FixedMerchants(merchant)))
+
+    def close(self) -> None:
+        """Leave the clients to whoever comes next."""
+        _current.clear()
+        ids.randbits = secrets.randbits
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def merchant(self) -> Merchant:
         """A merchant with an account at every provider of the bank."""
@@ -155,52 +231,94 @@ class World:
             settings.webhook_secret = settings.webhook_secret or f"secret_{name}"
             accounts.append(
                 Account(
-                    f"acct_{name}", "simulator" if name.startswith("simulator") else name, base_url(self.bank, name),
+                    f"acct_{name}", adapter_of(name), base_url(self.bank, name),
                     dict(settings.credentials), (settings.webhook_secret,),
                 )
-            )
+            )  # fmt: skip
         rules = [
             Rule("premium above 10,000", ("acct_razorpay", "acct_simulator"), currency="INR", min_amount=10_000_00),
             Rule("standard", ("acct_simulator", "acct_razorpay", "acct_simulator_b")),
         ]
-        return Merchant(TENANT, "Test merchant", tuple(accounts), tuple(rules), webhook_url=ENDPOINT,
-                        webhook_secret=WEBHOOK_SECRET, lookup_key=b"k" * 32)
+        return Merchant(
+            TENANT, "Test merchant", tuple(accounts), tuple(rules), webhook_url=ENDPOINT,
+            webhook_secret=WEBHOOK_SECRET, lookup_key=b"k" * 32,
+        )  # fmt: skip
 
-    # -- faults and played services --------------------------------------------------------------
+    # -- faults ----------------------------------------------------------------------------------
 
-    def _strike(self, call: str, moment: str) -> None:
-        """Count a call, and crash if it is the one."""
+    def _before(self, call: str) -> Kind | None:
+        """Count a call. Says how it has to fail, if it is the one to fail by its answer."""
         if not self.armed:
-            return
-        if moment == "before":
-            self.calls.append(call)
-        if self.fault and len(self.calls) - 1 == self.fault.at and self.fault.kind == f"crash_{moment}":
-            self.armed = False  # one fault per run
-            raise Crash(f"{moment} {call}")
-
-    def _before(self, model: Any, **_: Any) -> Any:
-        name = f"{model.service_model.service_name}.{model.name}"
-        self._strike(name, "before")
-        if (
-            self.armed and self.fault and self.fault.kind == "conflict" and name == "dynamodb.TransactWriteItems"
-            and len(self.calls) - 1 == self.fault.at
-        ):
-            self.armed = False
-            reasons = [{"Code": "TransactionConflict"}] * 10
-            error = {"Code": "TransactionCanceledException", "Message": "conflict"}
-            return SimpleNamespace(status_code=400), {"Error": error, "CancellationReasons": reasons, "ResponseMetadata": {}}
+            return None
+        point = Point(self._running[-1].where if self._running else "", call)
+        self.points.append(point)
+        fault = self.fault
+        if fault is None or len(self.points) - 1 != fault.at:
+            return None
+        self.armed, fault.struck = False, point  # one fault per run
+        if fault.kind == "crash_before":
+            raise Crash(call)
+        if fault.kind == "twin":
+            self._twin()
+        elif fault.kind == "stall":
+            self._advance(self.clock.time + _STALL)
+        elif fault.kind in ("crash_after", "lost"):
+            self._after_fault = fault.kind
+        else:
+            return fault.kind
         return None
 
-    def _after(self, model: Any, **_: Any) -> None:
-        self._strike(f"{model.service_model.service_name}.{model.name}", "after")
+    def _after(self, call: str) -> Kind | None:
+        """The call has had its effect. Says if its answer is to be lost."""
+        kind, self._after_fault = self._after_fault, None
+        if kind == "crash_after":
+            raise Crash(call)
+        return kind
 
-    def _play(self, model: Any, params: Mapping[str, Any], **_: Any) -> Any:
-        """Play SQS and Step Functions."""
-        body = json.loads(params["body"]) if isinstance(params["body"], str | bytes) else params["body"]
-        answer = getattr(self, f"_play_{model.name}")(body)
+    def _twin(self) -> None:
+        """What is running now runs a second time, from the start, and is faster."""
+        activity = self._running[-1]
+        try:
+            self._perform(activity)
+        except Exception as error:  # noqa: BLE001 - to the twin's platform a failure like any other: it comes again
+            self.errors.append((activity.where, error))
+
+    def aws_call(self, service: str, operation: str, body: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Answer one call of a botocore client: the HTTP response and the parsed answer."""
+        failure = self._before(f"{service}.{operation}")
+        if failure == "conflict":
+            reasons = ["TransactionConflict"] * len(body["TransactItems"])
+            return _error("TransactionCanceledException", "conflict", reasons)
+        if failure == "refused":
+            return _error("ThrottlingException", "Rate exceeded")
+        if service == "dynamodb":
+            return self._dynamodb(operation, body)
+        answer: dict[str, Any] = getattr(self, f"_play_{operation}")(body)
         if "Error" in answer:
-            return SimpleNamespace(status_code=400), answer
+            return _error(answer["Error"], "")
         return SimpleNamespace(status_code=200), {"ResponseMetadata": {}} | answer
+
+    def aws_answered(self, service: str, operation: str) -> None:
+        """A call has had its effect, and the answer is on its way."""
+        if self._after(f"{service}.{operation}") == "lost":
+            raise ReadTimeoutError(endpoint_url=service)
+
+    # -- the services that are played ------------------------------------------------------------
+
+    def _dynamodb(self, operation: str, body: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        known = len(self.dynamo.log)
+        try:
+            answer = self.dynamo.call(operation, body)
+        except dynamo.Refused as refused:
+            http, answer = _error(refused.code, refused.message, refused.reasons)
+        else:
+            http, answer = SimpleNamespace(status_code=200), {"ResponseMetadata": {}} | answer
+        if self.traffic is not None:
+            self.traffic.append((operation, body, answer))
+        for write in self.dynamo.log[known:]:
+            if write.old is None and write.new is not None and write.new["sk"]["S"].startswith("evt#"):
+                self.stream.append({"eventName": "INSERT", "dynamodb": {"NewImage": write.new}})
+        return http, answer
 
     def _play_SendMessageBatch(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         queue = body["QueueUrl"].rsplit("/", 1)[1]
@@ -218,8 +336,11 @@ class World:
 
     def _play_StartExecution(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         name = body["name"]
+        if self.lose_starts > 0:
+            self.lose_starts -= 1
+            return {"Error": "ServiceUnavailable"}
         if name in self.executions:
-            return {"Error": {"Code": "ExecutionAlreadyExists", "Message": name}, "ResponseMetadata": {}}
+            return {"Error": "ExecutionAlreadyExists"}
         self.executions[name] = Execution(
             payment_definition(), json.loads(body["input"]), self._task, name, wake_at=self.clock.time
         )
@@ -229,133 +350,172 @@ class World:
         self._numbers[prefix] += 1
         return f"{prefix}-{self._numbers[prefix]}"
 
-    def _remember_puts(self, params: Mapping[str, Any], **_: Any) -> None:
-        self._puts = [put["Put"] for put in params["TransactItems"] if "Put" in put]
-
-    def _record_stream(self, http_response: Any, **_: Any) -> None:
-        if http_response.status_code != 200:
-            return
-        for put in self._puts:
-            item = put["Item"]
-            if put["TableName"].endswith("-payments") and item["sk"]["S"].startswith("evt#"):
-                self.stream.append({"eventName": "INSERT", "dynamodb": {"NewImage": item}})
-
     # -- running ---------------------------------------------------------------------------------
 
-    def invoke(self, handler: Any, event: dict[str, Any]) -> Any:
-        """Call a Lambda handler as the platform does; None if its process died."""
+    def _perform(self, activity: Activity) -> Any:
+        self._running.append(activity)
         try:
-            return handler(event, SimpleNamespace(aws_request_id="test", function_name="test"))
+            return activity.again()
+        finally:
+            self._running.pop()
+
+    def perform(self, where: str, again: Callable[[], Any]) -> Any:
+        """Run something as ``where``; raises Crash if its process dies."""
+        return self._perform(Activity(where, again))
+
+    def _invoke(self, name: str, event: dict[str, Any]) -> Any:
+        """Call a handler of workers.py as the platform does; None if its process died."""
+        context = SimpleNamespace(aws_request_id="test", function_name=name)
+        try:
+            return self.perform(name, lambda: getattr(workers, name)(event, context))
         except Crash:
             self.crashes += 1
             return None
 
     def _task(self, resource: str, event: dict[str, Any]) -> dict[str, Any]:
+        context = SimpleNamespace(aws_request_id="test")
         try:
-            result: dict[str, Any] = getattr(workflow, resource)(event, SimpleNamespace(aws_request_id="test"))
+            result: dict[str, Any] = self.perform(resource, lambda: getattr(workflow, resource)(event, context))
         except Crash as crash:
             self.crashes += 1
             raise TaskFailed("Runtime.ExitError", str(crash)) from crash
         except Exception as error:
+            self.errors.append((resource, error))
             raise TaskFailed(type(error).__name__, str(error)) from error
         return result
 
-    def turn(self) -> bool:
-        """Do everything that is due now; False if nothing was."""
-        busy = False
-        if self.stream:
-            batch = list(self.stream[:10])
-            try:
-                if self.invoke(workers.relay, {"Records": batch}) is not None:
-                    del self.stream[: len(batch)]
-            except Exception as error:  # noqa: BLE001 - the platform brings the batch again
-                assert batch, error
-            busy = True
+    def due(self) -> list[Callable[[], None]]:
+        """Everything that could happen now; each may be done once, in any order."""
+        now = self.clock.time
+        self.hooks += self.bank.take_webhooks(now)
+        found: list[Callable[[], None]] = []
+        if self.stream and not self._relaying:
+            found.append(self._relay)
         for name in _QUEUES:
-            busy |= self._consume(name)
+            visible = [message for message in self.queues[name] if message.visible_at <= now][:1]
+            found += [lambda name=name, message=message: self._consume(name, message) for message in visible]  # type: ignore[misc]
         for execution in list(self.executions.values()):
-            busy |= execution.step(self.clock.time)
-        self.bank.run_due(self.clock.time)
-        for webhook in self.bank.take_webhooks(self.clock.time):
-            busy = True
-            self._post_webhook(webhook)
-        return busy
+            if execution.is_due(now):
+                found.append(lambda execution=execution: self._step(execution))  # type: ignore[misc]
+        found += [lambda hook=hook: self._post(hook) for hook in list(self.hooks)]  # type: ignore[misc]
+        return found
 
-    def _consume(self, name: str) -> bool:
-        handlers = {
-            "operations": workers.operate, "provider-events": workers.ingest, "notifications": workers.notify,
-            "deliveries": workers.deliver, "projections": workers.project,
-        }  # fmt: skip
-        queue = self.queues[name]
-        due = [message for message in queue if message.visible_at <= self.clock.time][:1]
-        for message in due:
-            message.receives += 1
-            if message.receives > _MAX_RECEIVES:
-                queue.remove(message)
-                self.dead.append((name, message))
-                continue
-            message.visible_at = self.clock.time + _VISIBILITY
-            record = {
-                "messageId": message.id, "receiptHandle": message.id, "body": message.body,
-                "attributes": {"ApproximateReceiveCount": str(message.receives)},
-            }  # fmt: skip
-            result = self.invoke(handlers[name], {"Records": [record]})
-            if result is not None and not result["batchItemFailures"]:
-                queue.remove(message)
-        return bool(due)
+    def turn(self) -> bool:
+        """Do everything that is due now, once; False if nothing was."""
+        happened = self.due()
+        for happen in happened:
+            happen()
+        return bool(happened)
 
-    def _post_webhook(self, webhook: Any) -> None:
-        """A provider posts; like a real one it tries again when it gets no 2xx."""
-        provider = webhook.provider
-        name = "simulator" if provider.startswith("simulator") else provider
+    def _step(self, execution: Execution) -> None:
+        execution.step(self.clock.time)
+
+    def _relay(self) -> None:
+        if self._relaying or not self.stream:
+            return  # a shard is read by one invocation at a time
+        batch = list(self.stream[:_RELAY_BATCH])
+        self._relaying = True
         try:
-            headers = {key.lower(): value for key, value in webhook.headers.items()}
-            provider_events.receive(self.kit, name, f"acct_{provider}", headers, webhook.body)
+            if self._invoke("relay", {"Records": batch}) is not None:
+                del self.stream[: len(batch)]
+        except Exception as error:  # noqa: BLE001 - the platform brings the batch again
+            self.errors.append(("relay", error))
+        finally:
+            self._relaying = False
+
+    def _consume(self, name: str, message: Message) -> None:
+        queue = self.queues[name]
+        if message not in queue or message.visible_at > self.clock.time:
+            return
+        message.receives += 1
+        if message.receives > _queue_settings(name)["maxReceiveCount"]:
+            queue.remove(message)
+            self.dead.append((name, message))
+            return
+        message.visible_at = self.clock.time + _queue_settings(name)["VisibilityTimeout"]
+        record = {
+            "messageId": message.id, "receiptHandle": message.id, "body": message.body,
+            "attributes": {"ApproximateReceiveCount": str(message.receives)},
+        }  # fmt: skip
+        try:
+            result = self._invoke(_CONSUMERS[name], {"Records": [record]})
+        except Exception as error:  # noqa: BLE001 - the platform brings the message again
+            self.errors.append((name, error))
+            return
+        if result is not None and not result["batchItemFailures"] and message in queue:
+            queue.remove(message)
+
+    def _post(self, webhook: Webhook) -> None:
+        """A provider posts; like a real one it tries again when it gets no 2xx."""
+        if webhook not in self.hooks:
+            return
+        self.hooks.remove(webhook)
+        headers = {key.lower(): value for key, value in webhook.headers.items()}
+
+        def receive() -> None:
+            provider = webhook.provider
+            provider_events.receive(self.kit, adapter_of(provider), f"acct_{provider}", headers, webhook.body)
+
+        try:
+            self.perform("webhook", receive)
+        except BadSignature:
+            self.refused_webhooks += 1
         except Crash:
             self.crashes += 1
             self.bank.webhook_failed(webhook, self.clock.time)
-        except BadSignature:
-            self.lost_webhooks += 1
+        except Exception as error:  # noqa: BLE001 - a 500
+            self.errors.append(("webhook", error))
+            self.bank.webhook_failed(webhook, self.clock.time)
+        else:
+            self.acknowledged.append(webhook)
+
+    def sweep(self) -> int:
+        """One run of the sweeper; 0 if it took nothing or died."""
+        try:
+            result = self._invoke("sweep", {})
+        except Exception as error:  # noqa: BLE001 - the schedule fires again
+            self.errors.append(("sweep", error))
+            return 0
+        return 0 if result is None else int(result["taken"])
+
+    def sleep(self, seconds: float) -> None:
+        """How the code under test sleeps: while it does, everybody else goes on."""
+        self._advance(self.clock.time + seconds)
 
     def next_time(self) -> float | None:
         """When something is next due, sweeper included; None if nothing ever is."""
-        times = [m.visible_at for queue in self.queues.values() for m in queue]
-        times += [e.wake_at for e in self.executions.values() if e.status == "RUNNING"]
+        times = [message.visible_at for queue in self.queues.values() for message in queue]
+        times += [e.wake_at for e in self.executions.values() if e.status == "RUNNING" and not e.busy]
         bank_due = self.bank.next_due
         times += [bank_due] if bank_due is not None else []
-        far = datetime.fromtimestamp(self.clock.time + 10**8, UTC)
-        for shard in range(DUE_SHARDS):
-            rows = [*self.kit.queries.due(shard, far, 1), *self.kit.queries.due_deliveries(shard, far, 1)]
-            times += [row.due_at for row in rows]
-        return min(times) if times else None
+        for table in ("payments", "deliveries"):
+            rows = self.dynamo.tables[f"{PREFIX}-{table}"].items()
+            times += [float(row["due_at"]["N"]) for row in rows if "due_pk" in row and "due_at" in row]
+        return min(times, default=None)
 
     def run(self, *, horizon: float = 3600.0) -> None:
         """Run until nothing is due within ``horizon`` virtual seconds from now."""
-        end = self.clock.time + horizon
+        self._advance(self.clock.time + horizon, rest=True)
+
+    def _advance(self, end: float, *, rest: bool = False) -> None:
+        """Let everything happen that is due until ``end``; with ``rest`` stop at the last thing that is."""
         for _ in range(20_000):
             if self.turn():
                 continue
-            armed, self.armed = self.armed, False  # looking around is not a call of Railyard's
             upcoming = self.next_time()
-            self.armed = armed
             if upcoming is None or upcoming > end:
+                self.clock.time = self.clock.time if rest else max(end, self.clock.time)
                 return
             if upcoming > self.clock.time:
                 self.clock.time = upcoming
-                continue
-            if self.invoke_sweep() == 0:
+            elif self.sweep() == 0:
                 self.clock.time += 1.0
         raise AssertionError("the world does not come to rest")
 
-    def invoke_sweep(self) -> int:
-        """One pass of the sweeper; 0 if it took nothing or died."""
-        from chalicelib.services import sweeping  # noqa: PLC0415 - the handler itself sleeps between passes
 
-        try:
-            return sweeping.sweep(self.kit)
-        except Crash:
-            self.crashes += 1
-            return 0
+def adapter_of(provider: str) -> str:
+    """The adapter that speaks with a provider of the bank."""
+    return "simulator" if provider.startswith("simulator") else provider
 
 
 class _FixedMerchants(Merchants):
@@ -383,15 +543,99 @@ class _Network:
     def request(
         self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None,
         read_timeout: float | None = None,
-    ) -> HttpAnswer:
+    ) -> HttpAnswer:  # fmt: skip
         world = self._world
-        to_merchant = url.startswith("http://merchant.example")
+        to_merchant = url.startswith(ENDPOINT)
         name = "merchant.POST" if to_merchant else f"provider.{method}"
-        world._strike(name, "before")
+        if world._before(name) == "refused":
+            raise NotSentError("connection_refused")
         if to_merchant:
             world.inbox.append((dict(headers), body or b""))
-            answer = HttpAnswer(world.inbox_status, {}, b"")
+            answer = HttpAnswer(world.inbox_statuses.pop(0) if world.inbox_statuses else 200, {}, b"")
         else:
-            answer = self._bank.request(method, url, headers=headers, body=body, read_timeout=read_timeout)
-        world._strike(name, "after")
+            try:
+                answer = self._bank.request(method, url, headers=headers, body=body, read_timeout=read_timeout)
+            finally:
+                kind = world._after(name)
+            if kind == "lost":
+                raise UnknownError("read_timeout")
+            return answer
+        if world._after(name) == "lost":
+            raise UnknownError("read_timeout")
         return answer
+
+
+# -- clients ---------------------------------------------------------------------------------------
+
+_current: list[World] = []
+
+
+class _Witness(logging.Handler):
+    """Notes exceptions that a handler caught and logged."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if _current and record.exc_info and isinstance(record.exc_info[1], Exception):
+            _current[0].errors.append((record.funcName, record.exc_info[1]))
+
+
+def _error(code: str, message: str, reasons: Sequence[str] = ()) -> tuple[Any, dict[str, Any]]:
+    answer = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {}}
+    return SimpleNamespace(status_code=400), answer | (
+        {"CancellationReasons": [{"Code": reason} for reason in reasons]} if reasons else {}
+    )
+
+
+def _before_call(model: Any, params: Mapping[str, Any], **_: Any) -> Any:
+    if not _current:
+        return None  # no world: somebody else's business
+    body = json.loads(params["body"])
+    return _current[0].aws_call(model.service_model.service_name, model.name, body)
+
+
+def _after_call(model: Any, **_: Any) -> None:
+    if _current:
+        _current[0].aws_answered(model.service_model.service_name, model.name)
+
+
+@lru_cache(maxsize=1)
+def _clients() -> tuple[Any, Any]:
+    """The clients of SQS and Step Functions; made once, and hooked up together with DynamoDB's."""
+    aws.set_environment()
+    items.bind(PREFIX)
+    dynamodb = items.PaymentsItem._get_connection().connection.client
+    for models in items._TABLES.values():
+        for model in models:
+            model._get_connection().connection._client = dynamodb
+    sqs, stepfunctions = boto3.client("sqs"), boto3.client("stepfunctions")
+    logger.addHandler(_Witness())
+    for client in (sqs, stepfunctions, dynamodb):
+        client.meta.events.register_first("before-call.*.*", _before_call)
+        client.meta.events.register_last("after-call.*.*", _after_call)
+    return sqs, stepfunctions
+
+
+@lru_cache(maxsize=1)
+def _settings() -> Settings:
+    return config.load(ENVIRONMENT)
+
+
+@lru_cache(maxsize=8)
+def _queue_settings(name: str) -> Mapping[str, int]:
+    """Visibility time-out and maxReceiveCount of a queue, from the template."""
+    stage = aws.template()["Mappings"]["Queues"]["local"]
+    for resource in aws.template()["Resources"].values():
+        properties = resource.get("Properties", {})
+        if properties.get("QueueName") == f"{PREFIX}-{name}":
+            visibility = stage[properties["VisibilityTimeout"][2]]
+            return {"VisibilityTimeout": visibility, "maxReceiveCount": stage[properties["RedrivePolicy"]["maxReceiveCount"][2]]}
+    raise LookupError(name)
+
+
+@contextmanager
+def unarmed(world: World) -> Iterator[None]:
+    """Within it, calls are not Railyard's: a test looks around."""
+    armed, world.armed = world.armed, False
+    try:
+        yield
+    finally:
+        world.armed = armed

@@ -1,0 +1,13 @@
+"""Table of contents: every route and every function lives in one of these blueprints."""
+
+from __future__ import annotations
+
+from chalice.app import Chalice
+
+from chalicelib import workers, workflow
+from chalicelib.api import meta, orders, payments, refunds, webhooks
+
+app = Chalice(app_name="railyard")
+
+for blueprint in (meta.api, orders.api, payments.api, refunds.api, webhooks.api, workflow.tasks, workers.workers):
+    app.register_blueprint(blueprint)

@@ -1,0 +1,1 @@
+"""What makes, deploys and runs Railyard; nothing in here ships in the Lambda package."""

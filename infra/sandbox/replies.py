@@ -1,0 +1,51 @@
+"""Turns the bank's verdict into what the client gets to see, or not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+from infra.sandbox.records import WITHOUT_ANSWER, Fault
+from infra.sandbox.wire import Response, page
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from infra.sandbox.bank import Verdict
+    from infra.sandbox.config import ProviderSettings
+    from infra.sandbox.records import RefusedError
+
+T = TypeVar("T")
+_PAST_TIMEOUT = 1.0  # seconds of silence after the client has given up
+RETRY_AFTER = "1"  # seconds asked for with a 429
+SERVER_ERROR, TOO_MANY = 500, 429
+
+
+def reply(
+    settings: ProviderSettings,
+    verdict: Verdict[T],
+    render: Callable[[T], Response],
+    refuse: Callable[[RefusedError], Response],
+    fail: Callable[[int], Response],
+) -> Response:
+    """The answer in one provider's format: ``fail`` renders a 500 or 429, ``refuse`` a refusal."""
+    fault = verdict.fault
+    if fault in WITHOUT_ANSWER:
+        late = settings.slow_seconds if fault is Fault.SLOW else _PAST_TIMEOUT
+        return Response(0, hang=settings.client_timeout + late)
+    if fault in (Fault.TECHNICAL, Fault.TECHNICAL_AFTER):
+        return fail(SERVER_ERROR)
+    if fault is Fault.RATE_LIMITED:
+        limited = fail(TOO_MANY)
+        return Response(limited.status, limited.body, {**limited.headers, "retry-after": RETRY_AFTER})
+    if fault is Fault.HTML:
+        return page(200, "<!doctype html><title>Please wait</title><p>We will be right back.</p>")
+    if verdict.refusal is not None:
+        response = refuse(verdict.refusal)
+    elif verdict.record is not None:
+        response = render(verdict.record)
+    else:
+        message = "a verdict holds a record, a refusal or a fault without either"
+        raise TypeError(message)
+    if fault is Fault.TRUNCATED:
+        return Response(response.status, response.body[: len(response.body) // 2], response.headers)
+    return response
