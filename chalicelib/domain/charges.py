@@ -18,6 +18,7 @@ from chalicelib.domain.model import Attempt, Operation, PaymentState
 from chalicelib.domain.outcome import Charge, ChargeStatus, Exchange
 from chalicelib.domain.states import (
     ATTEMPT_LATE,
+    OPERATION_OPEN,
     AttemptStatus,
     OperationStatus,
     OperationType,
@@ -216,6 +217,8 @@ class _Recorder:
             return void_confirmed(draft, attempt, self._facts())
         captured = (self.charge.captured or attempt.amount) if status is _C.SUCCEEDED else 0
         if attempt.status is _A.LATE_SUCCEEDED:
+            if status is _C.CANCELED and not attempt.captured:
+                return reversal_confirmed(draft, attempt, self._facts())
             if not captured or attempt.captured:
                 return None
             # Held when we heard of it, taken since: now there is money in the books to give back.
@@ -229,6 +232,11 @@ class _Recorder:
         self._set_attempt(_A.LATE_SUCCEEDED, captured=captured, due_at=None)
         if captured:
             draft.post("late_charge", self.attempt, captured)
+        for operation in draft.before.operations:
+            if operation.attempt_id == attempt.id and operation.status in OPERATION_OPEN:
+                # A void that was left to the provider: nobody need wait for that release any more.
+                taken = PaymentError(ErrorClass.CONFLICT, ErrorCode.CONFLICT, "The charge was captured meanwhile.")
+                draft.set_operation(operation, status=OperationStatus.FAILED, error=taken)
         reversal = new_operation(
             draft,
             self.attempt,
@@ -289,6 +297,7 @@ def end_attempt(
             open_attempt=None,
             provider_reference=None,
             due_at=draft.now + timedelta(seconds=timing.backoff_cap + timing.lease),
+            needs_attention=False,
         )
         draft.emit(f"attempt.{attempt.status}", facts=shown)
     else:
@@ -298,6 +307,7 @@ def end_attempt(
             error=attempt.error or canceled,
             open_attempt=None,
             provider_reference=attempt.provider_reference,
+            needs_attention=False,
         )
         draft.settle_order()
         draft.emit("payment.failed", facts=shown)
@@ -366,6 +376,21 @@ def void_confirmed(draft: Draft, attempt: Attempt, facts: dict[str, object]) -> 
             done = draft.set_operation(operation, status=OperationStatus.SUCCEEDED)
             draft.set_payment(needs_attention=False)
             draft.emit("void.succeeded", operation=done, facts=facts)
+            return draft.change()
+    return None
+
+
+def reversal_confirmed(draft: Draft, attempt: Attempt, facts: dict[str, object]) -> Change | None:
+    """The provider has released money that was only held when we heard of its late success."""
+    for operation in draft.before.operations:
+        if (
+            operation.attempt_id == attempt.id
+            and operation.type is OperationType.REVERSAL
+            and operation.status in OPERATION_OPEN
+        ):
+            done = draft.set_operation(operation, status=OperationStatus.SUCCEEDED, error=None)
+            draft.set_attempt(attempt, status=_A.REVERSED, reversed=operation.amount)
+            draft.emit("payment.reversal_succeeded", operation=done, facts=facts)
             return draft.change()
     return None
 

@@ -12,7 +12,6 @@ from chalicelib.domain.errors import InvalidRequest, PaymentError, StateConflict
 from chalicelib.domain.model import Attempt, Operation, PaymentState
 from chalicelib.domain.outcome import Effect, EffectStatus
 from chalicelib.domain.states import (
-    ATTEMPT_LATE,
     OPERATION_OPEN,
     AttemptStatus,
     OperationStatus,
@@ -278,21 +277,21 @@ def provider_refund(
     state: PaymentState, attempt: Attempt, effect: Effect, *, excess: bool, now: datetime
 ) -> Change | None:
     """Record a refund made in the provider's own dashboard. Facts are never refused: an ``excess``
-    beyond what is refundable is recorded and flagged for a person. What went back from a charge that
-    the payment has let go of is a reversal: the payment's amounts stay."""
+    beyond what is refundable is recorded and flagged for a person. None for another charge than the
+    one that is kept: it is no part of the payment's amounts."""
     if effect.status not in (_E.SUCCEEDED, _E.RETURNED) or not effect.amount or effect.provider_reference is None:
         return None
-    if any(o.attempt_id == attempt.id and o.provider_reference == effect.provider_reference for o in state.operations):
+    is_kept = attempt.status in (AttemptStatus.AUTHORIZED, AttemptStatus.SUCCEEDED, AttemptStatus.CAPTURED)
+    if attempt.id != state.payment.winning_attempt or not is_kept:
         return None
     draft = Draft(state, now)
-    let_go = attempt.status in ATTEMPT_LATE | {AttemptStatus.LATE_SUCCEEDED, AttemptStatus.REVERSED}
     operation = Operation(
         tenant=attempt.tenant,
         # Derived from the provider's refund id: told twice, recorded once.
-        id=ids.derived_id("op" if let_go else "rf", attempt.created_at, attempt.account, effect.provider_reference),
+        id=ids.derived_id("rf", attempt.created_at, attempt.account, effect.provider_reference),
         payment_id=attempt.payment_id,
         attempt_id=attempt.id,
-        type=_T.REVERSAL if let_go else _T.REFUND,
+        type=_T.REFUND,
         status=_X.SUCCEEDED,
         amount=effect.amount,
         currency=attempt.currency,
@@ -303,13 +302,10 @@ def provider_refund(
         due_at=None,
         provider_reference=effect.provider_reference,
     )
+    if state.operation(operation.id) is not None:
+        return None
     draft.add_operation(operation)
     payment = draft.payment
-    if let_go:
-        draft.set_payment(needs_attention=True)  # our own reversal may be giving the same money back
-        draft.post("reversal", attempt, effect.amount, operation)
-        draft.emit("reversal.by_provider", operation=operation, source="provider")
-        return draft.change()
     draft.set_payment(
         amount_refunded=payment.amount_refunded + effect.amount, needs_attention=payment.needs_attention or excess
     )

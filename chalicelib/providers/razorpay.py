@@ -131,7 +131,7 @@ class RazorpayProvider:
 
     def void(self, account: Account, charge: ChargeRef, key: str) -> EffectOutcome:  # noqa: ARG002 - there is nothing to call
         """Razorpay has no void: an authorization lapses by itself, and fetch tells when it has."""
-        return Effect(EffectStatus.PENDING, charge.provider_reference, charge.amount, charge.currency)
+        return Effect(EffectStatus.PENDING, None, charge.amount, charge.currency)
 
     def refund(self, account: Account, charge: ChargeRef, amount: int, key: str) -> EffectOutcome:
         """Refund ``amount``; a repeat with the same key returns the first refund."""

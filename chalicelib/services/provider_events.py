@@ -14,7 +14,7 @@ from chalicelib.domain.charges import Mismatch
 from chalicelib.domain.errors import ErrorClass, ErrorCode, NotFoundError, PaymentError
 from chalicelib.domain.ids import parse_attempt_reference
 from chalicelib.domain.outcome import Charge, ChargeStatus, Effect, EffectStatus, EventKind, ProviderEvent
-from chalicelib.domain.states import AttemptStatus, PaymentStatus
+from chalicelib.domain.states import AttemptStatus, OperationType, PaymentStatus
 from chalicelib.observability import logger, metric
 from chalicelib.services import payments
 from chalicelib.services.attempts import alarm_mismatch, record
@@ -72,20 +72,22 @@ def ingest(kit: Kit, tenant: Tenant, account_id: str, event: ProviderEvent) -> N
     mark = Mark(f"event/{account_id}/{event.dedupe_key}", round(kit.now().timestamp()) + _MARK_SECONDS)
     try:
         if event.charge is not None:
-            _take_in_charge(kit, state, about, event.charge, mark)
-        elif event.effect is not None:
-            _take_in_refund(kit, state, about, event, event.effect, mark)
+            # A refund's event shows its charge too: it may be the first that tells of it.
+            state = _take_in_charge(kit, state, about, event.charge, mark if event.effect is None else None)
+        if event.effect is not None:
+            _take_in_refund(kit, state, state.attempt(about.id) or about, event, event.effect, mark)
     except AlreadyApplied:
         logger.info("provider event seen before", payment_id=state.payment.id, dedupe_key=event.dedupe_key)
     except Mismatch as mismatch:
         alarm_mismatch(state.payment.id, about, mismatch)
 
 
-def _take_in_charge(kit: Kit, state: PaymentState, about: Attempt, charge: Charge, mark: Mark) -> None:
+def _take_in_charge(kit: Kit, state: PaymentState, about: Attempt, charge: Charge, mark: Mark | None) -> PaymentState:
     after = record(kit, state, about, charge, resolved=False, source="webhook", mark=mark)
     ended = about.is_open and after.payment.open_attempt is None
     if ended and after.payment.status is PaymentStatus.PROCESSING:
         payments.resume(kit, after, f"webhook: attempt {about.number} ended")
+    return after
 
 
 def _take_in_refund(
@@ -118,12 +120,14 @@ def _alarm_excess(state: PaymentState, about: Attempt, what: str) -> None:
 
 def _our_operation(state: PaymentState, about: Attempt, event: ProviderEvent, effect: Effect) -> Operation | None:
     """The operation of ours that a refund belongs to. A late charge given back by hand is its reversal."""
-    if event.refund_key is not None:
-        return state.operation(event.refund_key)
+    ours = state.operation(event.refund_key)
+    if ours is not None:
+        return ours
     for operation in state.operations:
         if effect.provider_reference and operation.provider_reference == effect.provider_reference:
             return operation
-        if about.status is AttemptStatus.LATE_SUCCEEDED and operation.attempt_id == about.id:
+        is_reversal = operation.type is OperationType.REVERSAL and operation.attempt_id == about.id
+        if about.status is AttemptStatus.LATE_SUCCEEDED and is_reversal:
             return operation
     return None
 

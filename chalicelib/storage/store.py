@@ -302,11 +302,11 @@ def _meaning(error: TransactWriteError, labels: Sequence[str]) -> PynamoDBExcept
     """What a canceled transaction means, by the position of the conditions that failed."""
     if error.cause_response_code in ("TransactionConflictException", "TransactionInProgressException"):
         return Stale("the transaction met another one")
-    reasons = {label: reason.code for label, reason in zip(labels, error.cancellation_reasons, strict=False) if reason}
-    if reasons.get("claim") == _CONDITION_FAILED:
+    reasons = [(label, reason.code) for label, reason in zip(labels, error.cancellation_reasons, strict=False) if reason]
+    if ("claim", _CONDITION_FAILED) in reasons:
         return KeyTaken()
-    if reasons.get("mark") == _CONDITION_FAILED:
+    if ("mark", _CONDITION_FAILED) in reasons:
         return AlreadyApplied()
-    if reasons and set(reasons.values()) <= _CONTENDED:
-        return Stale(", ".join(f"{label}: {code}" for label, code in reasons.items()))
+    if reasons and all(code in _CONTENDED for _, code in reasons):
+        return Stale(", ".join(f"{label}: {code}" for label, code in reasons))
     return error

@@ -2,10 +2,9 @@
 
 One event loop serves everything, so that a request held for half a minute costs a timer and not
 a thread. ``refuse_connections`` is a true refusal: the provider's listener is closed, its idle
-connections too, so that the kernel answers every new connection with ECONNREFUSED. Refused
-connections never reach user space; where the kernel counts failed connection attempts
-(/proc/net/snmp, for the whole machine) the listener is opened again after n of them and at the
-latest after a minute, elsewhere after ``REFUSE_SECONDS`` for each.
+connections too, so that the kernel answers every new connection with ECONNREFUSED. Where
+refusals.py can count those, the listener is opened again after n of them and at the latest after
+a minute; elsewhere after ``REFUSE_SECONDS`` for each, however many come.
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from infra.sandbox import control
 from infra.sandbox.config import DEFAULT_ROOT_PORT
 from infra.sandbox.delivery import post
+from infra.sandbox.refusals import watch
 from infra.sandbox.wire import Request, Response, answer
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
     from infra.sandbox.bank import Bank
     from infra.sandbox.outbox import Webhook
+    from infra.sandbox.refusals import Refusals
 
 MAX_HEAD, MAX_BODY = 64 * 1024, 1024 * 1024
 REFUSE_SECONDS = 3.0
@@ -37,7 +37,6 @@ MAX_REFUSE_SECONDS = 60.0
 _POLL = 0.005  # how often the refused connections are counted
 _SENDERS = 8  # webhooks in flight at once
 _IDLE_WAIT = 60.0
-_SNMP = Path("/proc/net/snmp")
 
 
 @dataclass(slots=True)
@@ -182,28 +181,21 @@ class SandboxServer:
                     writer.transport.abort()
                 # Whoever asked may connect as soon as they are answered: by then the sockets must be closed.
                 await asyncio.gather(*(writer.wait_closed() for writer in idle), return_exceptions=True)
-                self._spawn(self._reopen(door, wanted))
+                self._spawn(self._reopen(door, wanted, watch(door.port)))
 
-    async def _reopen(self, door: Door, wanted: int) -> None:
+    async def _reopen(self, door: Door, wanted: int, refusals: Refusals | None) -> None:
         """Open the listener once enough connections have been refused, or it has been long enough."""
-        before = _refused()
-        until = time.monotonic() + (REFUSE_SECONDS * wanted if before is None else MAX_REFUSE_SECONDS)
-        while time.monotonic() < until and self._bank.chaos[door.name].refuse_connections:
-            await asyncio.sleep(_POLL)
-            now = _refused()
-            if now is not None and before is not None and now - before >= wanted:
-                break
+        until = time.monotonic() + (REFUSE_SECONDS * wanted if refusals is None else MAX_REFUSE_SECONDS)
+        try:
+            while time.monotonic() < until and self._bank.chaos[door.name].refuse_connections:
+                await asyncio.sleep(_POLL)
+                if refusals is not None and refusals.count() >= wanted:
+                    break
+        finally:
+            if refusals is not None:
+                refusals.close()
         self._bank.chaos[door.name].refuse_connections = 0
         await self._open(door)
-
-
-def _refused() -> int | None:
-    """How many connection attempts of this machine have failed so far; None where nobody counts."""
-    try:
-        rows = [line.split() for line in _SNMP.read_text(encoding="ascii").splitlines() if line.startswith("Tcp:")]
-        return int(rows[1][rows[0].index("AttemptFails")])
-    except (OSError, ValueError, IndexError):
-        return None
 
 
 async def _read(reader: asyncio.StreamReader) -> Request | Response | None:

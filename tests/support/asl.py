@@ -54,10 +54,15 @@ class Execution:
     _state: str = ""
     _retries: dict[int, int] = field(default_factory=dict)
     _waited: bool = False
+    busy: bool = False  # a task of it is running
+
+    def is_due(self, now: float) -> bool:
+        """Whether ``step`` would do something."""
+        return self.status == "RUNNING" and now >= self.wake_at and not self.busy
 
     def step(self, now: float) -> bool:
         """Do one state if it is due; False if the execution waits or is over."""
-        if self.status != "RUNNING" or now < self.wake_at:
+        if not self.is_due(now):
             return False
         self._state = self._state or self.definition["StartAt"]
         state = self.definition["States"][self._state]
@@ -73,11 +78,14 @@ class Execution:
         self._state, self._retries, self._waited = target, {}, False
 
     def _task(self, state: Mapping[str, Any], now: float) -> None:
+        self.busy = True
         try:
             result = self.task(state["Resource"], self._parameters(state))
         except TaskFailed as failure:
             self._failed(state, failure, now)
             return
+        finally:
+            self.busy = False
         self._put(state.get("ResultPath", "$"), result)
         self._go(state["Next"])
 

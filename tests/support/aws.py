@@ -64,13 +64,16 @@ def set_environment() -> None:
     os.environ.pop("AWS_ENDPOINT_URL", None)
 
 
-def create_tables() -> None:
-    """Make every table of the template in the current (mock) account."""
-    client = boto3.client("dynamodb")
-    for resource in template()["Resources"].values():
-        if resource.get("Type") != "AWS::DynamoDB::Table":
-            continue
-        properties = resource["Properties"]
+def table_definitions() -> list[dict[str, Any]]:
+    """The properties of every table of the template."""
+    resources = template()["Resources"].values()
+    return [resource["Properties"] for resource in resources if resource.get("Type") == "AWS::DynamoDB::Table"]
+
+
+def create_tables(endpoint_url: str | None = None) -> None:
+    """Make every table of the template in the current (mock) account, or at ``endpoint_url``."""
+    client = boto3.client("dynamodb", endpoint_url=endpoint_url)
+    for properties in table_definitions():
         client.create_table(
             TableName=properties["TableName"],
             KeySchema=properties["KeySchema"],

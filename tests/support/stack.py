@@ -13,7 +13,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -23,6 +22,7 @@ from infra.settings import ROOT, child_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 FINAL = ("succeeded", "failed", "canceled", "expired")
 START_SECONDS = 180.0
@@ -123,7 +123,7 @@ class Client:
     def received(self) -> list[dict[str, Any]]:
         """What the demo merchant's endpoint has received and verified."""
         answer = self.http.request("GET", f"{self.local['merchant_url']}/received")
-        data: list[dict[str, Any]] = json.loads(answer.data)["received"]
+        data: list[dict[str, Any]] = json.loads(answer.data)["data"]
         return data
 
     def at_once(self, calls: list[Callable[[], Answer]]) -> list[Answer]:
@@ -177,11 +177,11 @@ class LocalStack:
 
     def start(self) -> Client:
         """Start it and wait until it serves."""
-        log = (self.home / "run.log").open("ab")
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "infra.local", "run"], cwd=ROOT, env=self._environment, stdout=log, stderr=log,
-            start_new_session=True,
-        )  # fmt: skip
+        with (self.home / "run.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "infra.local", "run"], cwd=ROOT, env=self._environment, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
         local = self.home / "local.json"
         eventually(lambda: local.exists() or self._died(), START_SECONDS, "the stack is not up")
         assert not self._died(), (self.home / "run.log").read_text()[-4000:]

@@ -1,0 +1,271 @@
+"""Every output of the API as a schema, for the OpenAPI document and the tests; nothing imports it to serve.
+
+``views.py`` makes the dictionaries; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from chalicelib.domain.errors import ErrorCode  # noqa: TC001 - pydantic reads annotations at run time
+from chalicelib.domain.states import (  # noqa: TC001
+    AttemptStatus,
+    OperationStatus,
+    OperationType,
+    OrderStatus,
+    PaymentStatus,
+)
+
+T = TypeVar("T")
+
+Mode = Literal["test", "live"]
+MinorUnits = Annotated[int, Field(description="In the currency's minor unit.")]
+Time = Annotated[
+    str, Field(json_schema_extra={"format": "date-time"}, pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
+]
+
+
+class Output(BaseModel):
+    """What the API shows."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Error(Output):
+    """Why a payment, attempt or operation did not succeed."""
+
+    code: ErrorCode
+    message: str
+    provider_code: str | None
+    retryable: Annotated[bool, Field(description="Whether another provider, or a later try, may do better.")]
+
+
+class Line(Output):
+    """One line of an order."""
+
+    name: str
+    quantity: int
+    amount: MinorUnits
+
+
+class Order(Output):
+    """What a customer owes; paid at most once."""
+
+    id: str
+    object: Literal["order"]
+    mode: Mode
+    status: OrderStatus
+    amount: MinorUnits
+    currency: str
+    receipt: str | None
+    lines: list[Line]
+    payment_id: Annotated[str | None, Field(description="The payment that is under way for it, or has paid it.")]
+    checkout_url: str
+    metadata: dict[str, str]
+    created_at: Time
+    updated_at: Time
+    expires_at: Time
+    version: int
+
+
+class Risk(Output):
+    """What our own rules made of a payment."""
+
+    decision: Literal["allow", "review", "block"]
+    score: int
+    reasons: list[str]
+
+
+class Payment(Output):
+    """What the merchant asked for and what became of it."""
+
+    id: str
+    object: Literal["payment"]
+    mode: Mode
+    status: PaymentStatus
+    amount: MinorUnits
+    currency: str
+    amount_authorized: MinorUnits
+    amount_captured: MinorUnits
+    amount_refundable: MinorUnits
+    amount_refunded: MinorUnits
+    amount_refunding: MinorUnits
+    amount_disputed: MinorUnits
+    refund_status: Literal["none", "partial", "full"]
+    capture: Literal["automatic", "manual"]
+    order_id: str | None
+    provider: str | None
+    provider_reference: str | None
+    method: dict[str, str]
+    customer: dict[str, str]
+    next_action: Annotated[
+        dict[str, Any] | None, Field(description="redirect, form_post, upi_intent or provider_checkout, by its `type`.")
+    ]
+    risk: Risk
+    attempts: int
+    needs_attention: bool
+    error: Error | None
+    description: str | None
+    metadata: dict[str, str]
+    return_url: str | None
+    created_at: Time
+    updated_at: Time
+    expires_at: Time
+    version: Annotated[int, Field(description="Also the sequence of its newest event.")]
+
+
+class Refund(Output):
+    """A refund of one payment."""
+
+    id: str
+    object: Literal["refund"]
+    mode: Mode
+    payment_id: str
+    status: Literal["pending", "succeeded", "failed", "returned"]
+    amount: MinorUnits
+    currency: str
+    reason: str | None
+    source: Literal["merchant", "provider", "system"]
+    provider_reference: str | None
+    error: Error | None
+    created_at: Time
+    updated_at: Time
+
+
+class Attempt(Output):
+    """One charge at one provider account."""
+
+    id: str
+    object: Literal["attempt"]
+    payment_id: str
+    number: int
+    status: AttemptStatus
+    provider: str
+    account: str
+    reference: Annotated[str, Field(description="What the provider knows it by.")]
+    provider_reference: str | None
+    amount: MinorUnits
+    currency: str
+    captured: MinorUnits
+    reversed: MinorUnits
+    route: Annotated[dict[str, Any], Field(description="Why this provider, and why none of the others.")]
+    error: Error | None
+    created_at: Time
+    updated_at: Time
+
+
+class Operation(Output):
+    """A capture, void, refund or reversal of one attempt's charge."""
+
+    id: str
+    object: Literal["operation"]
+    type: OperationType
+    payment_id: str
+    attempt_id: str
+    status: OperationStatus
+    amount: MinorUnits
+    currency: str
+    source: Literal["merchant", "provider", "system"]
+    reason: str | None
+    provider_reference: str | None
+    error: Error | None
+    tries: int
+    created_at: Time
+    updated_at: Time
+
+
+class Event(Output):
+    """One thing that happened; numbered without gaps, never changed."""
+
+    id: str
+    object: Literal["event"]
+    type: str
+    payment_id: str
+    sequence: int
+    created_at: Time
+    data: dict[str, Any]
+
+
+class Leg(Output):
+    """One account's side of a journal: debit positive, credit negative."""
+
+    account: str
+    amount: MinorUnits
+
+
+class Journal(Output):
+    """One entry in the books; its legs sum to zero."""
+
+    id: str
+    object: Literal["journal"]
+    type: str
+    payment_id: str
+    attempt_id: str
+    operation_id: str | None
+    currency: str
+    legs: list[Leg]
+    created_at: Time
+
+
+class Listed(Output, Generic[T]):
+    """One page."""
+
+    data: list[T]
+    next_cursor: Annotated[str | None, Field(description="Send it as `cursor` for the next page; null at the end.")]
+
+
+class OrderList(Listed[Order]):
+    """One page of orders."""
+
+
+class PaymentList(Listed[Payment]):
+    """One page of payments."""
+
+
+class RefundList(Listed[Refund]):
+    """One page of refunds."""
+
+
+class AttemptList(Listed[Attempt]):
+    """One page of a payment's attempts."""
+
+
+class OperationList(Listed[Operation]):
+    """One page of a payment's operations."""
+
+
+class EventList(Listed[Event]):
+    """One page of a payment's events."""
+
+
+class JournalList(Listed[Journal]):
+    """One page of a payment's journals."""
+
+
+class Received(Output):
+    """A provider's event was taken."""
+
+    received: Literal[True]
+
+
+class Health(Output):
+    """The process runs."""
+
+    status: Literal["ok"]
+    version: str
+    stage: str
+    time: Time
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: Annotated[str, Field(description="Stable; made for machines.")]
+    param: Annotated[str | None, Field(description="The dotted path of the field that is wrong.")]
+    request_id: str

@@ -1,0 +1,180 @@
+"""What the API shows of the domain: plain dictionaries with the field names of docs/api.md."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import TYPE_CHECKING
+
+from chalicelib.domain.draft import error_dict
+from chalicelib.domain.states import OperationStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from chalicelib.domain.model import Attempt, Event, Journal, Operation, Order, Payment
+
+# What is under way is pending to a merchant, whoever it is waiting for.
+REFUND_STATUSES: Mapping[OperationStatus, str] = {
+    OperationStatus.PENDING: "pending",
+    OperationStatus.SENT: "pending",
+    OperationStatus.UNKNOWN: "pending",
+    OperationStatus.MANUAL_REVIEW: "pending",
+    OperationStatus.SUCCEEDED: "succeeded",
+    OperationStatus.FAILED: "failed",
+    OperationStatus.RETURNED: "returned",
+}
+
+
+def moment(time: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds: ``2026-11-21T04:30:00.123Z``."""
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def payment(shown: Payment) -> dict[str, object]:
+    """A payment."""
+    return {
+        "id": shown.id,
+        "object": "payment",
+        "mode": shown.tenant.mode,
+        "status": str(shown.status),
+        "amount": shown.amount,
+        "currency": shown.currency,
+        "amount_authorized": shown.amount_authorized,
+        "amount_captured": shown.amount_captured,
+        "amount_refundable": shown.amount_refundable,
+        "amount_refunded": shown.amount_refunded,
+        "amount_refunding": shown.amount_refunding,
+        "amount_disputed": shown.amount_disputed,
+        "refund_status": shown.refund_status,
+        "capture": shown.capture,
+        "order_id": shown.order_id,
+        "provider": shown.provider,
+        "provider_reference": shown.provider_reference,
+        "method": dict(shown.method),
+        "customer": dict(shown.customer),
+        "next_action": None if shown.next_action is None else dict(shown.next_action),
+        "risk": dict(shown.risk),
+        "attempts": shown.attempts,
+        "needs_attention": shown.needs_attention,
+        "error": error_dict(shown.error),
+        "description": shown.description,
+        "metadata": dict(shown.metadata),
+        "return_url": shown.return_url,
+        "created_at": moment(shown.created_at),
+        "updated_at": moment(shown.updated_at),
+        "expires_at": moment(shown.expires_at),
+        "version": shown.version,
+    }
+
+
+def order(shown: Order, public_base_url: str) -> dict[str, object]:
+    """An order; its checkout page is at ``{public_base_url}/checkout/{id}``."""
+    return {
+        "id": shown.id,
+        "object": "order",
+        "mode": shown.tenant.mode,
+        "status": str(shown.status),
+        "amount": shown.amount,
+        "currency": shown.currency,
+        "receipt": shown.receipt,
+        "lines": [dict(line) for line in shown.lines],
+        "payment_id": shown.live_payment_id,
+        "checkout_url": f"{public_base_url}/checkout/{shown.id}",
+        "metadata": dict(shown.metadata),
+        "created_at": moment(shown.created_at),
+        "updated_at": moment(shown.updated_at),
+        "expires_at": moment(shown.expires_at),
+        "version": shown.version,
+    }
+
+
+def refund(shown: Operation) -> dict[str, object]:
+    """A refund: a refund operation, with fewer statuses."""
+    return {
+        "id": shown.id,
+        "object": "refund",
+        "mode": shown.tenant.mode,
+        "payment_id": shown.payment_id,
+        "status": REFUND_STATUSES[shown.status],
+        "amount": shown.amount,
+        "currency": shown.currency,
+        "reason": shown.reason,
+        "source": shown.source,
+        "provider_reference": shown.provider_reference,
+        "error": error_dict(shown.error),
+        "created_at": moment(shown.created_at),
+        "updated_at": moment(shown.updated_at),
+    }
+
+
+def attempt(shown: Attempt) -> dict[str, object]:
+    """An attempt with the routing decision that led to it; its provider calls are in the events."""
+    return {
+        "id": shown.id,
+        "object": "attempt",
+        "payment_id": shown.payment_id,
+        "number": shown.number,
+        "status": str(shown.status),
+        "provider": shown.provider,
+        "account": shown.account,
+        "reference": shown.reference,
+        "provider_reference": shown.provider_reference,
+        "amount": shown.amount,
+        "currency": shown.currency,
+        "captured": shown.captured,
+        "reversed": shown.reversed,
+        "route": dict(shown.route),
+        "error": error_dict(shown.error),
+        "created_at": moment(shown.created_at),
+        "updated_at": moment(shown.updated_at),
+    }
+
+
+def operation(shown: Operation) -> dict[str, object]:
+    """A capture, void, refund or reversal with all its statuses."""
+    return {
+        "id": shown.id,
+        "object": "operation",
+        "type": str(shown.type),
+        "payment_id": shown.payment_id,
+        "attempt_id": shown.attempt_id,
+        "status": str(shown.status),
+        "amount": shown.amount,
+        "currency": shown.currency,
+        "source": shown.source,
+        "reason": shown.reason,
+        "provider_reference": shown.provider_reference,
+        "error": error_dict(shown.error),
+        "tries": shown.tries,
+        "created_at": moment(shown.created_at),
+        "updated_at": moment(shown.updated_at),
+    }
+
+
+def event(shown: Event) -> dict[str, object]:
+    """An event of a payment."""
+    return {
+        "id": shown.id,
+        "object": "event",
+        "type": shown.type,
+        "payment_id": shown.subject_id,
+        "sequence": shown.sequence,
+        "created_at": moment(shown.created_at),
+        "data": dict(shown.data),
+    }
+
+
+def journal(shown: Journal) -> dict[str, object]:
+    """A journal: legs that sum to zero, debits positive."""
+    return {
+        "id": shown.id,
+        "object": "journal",
+        "type": shown.type,
+        "payment_id": shown.payment_id,
+        "attempt_id": shown.attempt_id,
+        "operation_id": shown.operation_id,
+        "currency": shown.currency,
+        "legs": [{"account": leg.account, "amount": leg.amount} for leg in shown.legs],
+        "created_at": moment(shown.created_at),
+    }

@@ -1,0 +1,175 @@
+"""The API as a caller meets it: Chalice's local gateway over the world of ``world.py``, with two merchants."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from chalice.test import Client
+
+from chalicelib import wiring
+from chalicelib.domain.merchant import Merchant
+from chalicelib.domain.model import Tenant
+from chalicelib.domain.risk import RiskRules
+from chalicelib.storage.merchants import Merchants
+from chalicelib.storage.vault import Vault
+from tests.support.aws import PREFIX
+from tests.support.world import TENANT, World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from chalice.test import HTTPResponse
+
+ROOT = Path(__file__).parents[2]
+OTHER = Tenant("mer_01OTHER", "test")
+
+ORDER: dict[str, Any] = {"amount": 149_900, "currency": "INR"}
+PAYMENT: dict[str, Any] = {"amount": 149_900, "currency": "INR", "method": {"type": "upi", "vpa": "success@sim"}}
+MANUAL: dict[str, Any] = {**PAYMENT, "capture": "manual"}
+
+
+@dataclass(slots=True)
+class Answer:
+    """A response, with its problem checked if it is one."""
+
+    status: int
+    headers: dict[str, Any]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str | None:
+        code: str | None = self.json.get("code")
+        return code
+
+
+class OpenVault(Vault):
+    """Seals nothing: what KMS does is tested elsewhere."""
+
+    def __init__(self) -> None:
+        """Needs no KMS."""
+
+    def seal(self, _: Tenant, __: str, value: Mapping[str, object]) -> bytes:
+        return json.dumps(value).encode()
+
+    def open(self, _: Tenant, __: str, sealed: bytes) -> dict[str, Any]:
+        value: dict[str, Any] = json.loads(sealed)
+        return value
+
+
+class Api:
+    """Speaks HTTP to the application."""
+
+    def __init__(self, world: World) -> None:
+        from app import app  # noqa: PLC0415 - needs the environment first
+
+        self.world = world
+        self.app = app
+        self._client = Client(app, stage_name="local", project_dir=str(ROOT))
+        merchants = Merchants(PREFIX, OpenVault(), world.clock, 60.0)
+        risk = RiskRules(review_countries=frozenset({"NP"}))
+        merchants.save(replace(world.merchant(), risk=risk))
+        merchants.save(Merchant(OTHER, "Another merchant", (), lookup_key=b"o" * 32))
+        live = Tenant(TENANT.merchant_id, "live")
+        merchants.save(replace(world.merchant(), tenant=live, accounts=()))
+        self.key = merchants.create_key(TENANT, "test")
+        self.other_key = merchants.create_key(OTHER, "other")
+        self.live_key = merchants.create_key(live, "live")
+        world.kit = replace(world.kit, merchants=merchants)
+        wiring.install(world.kit)
+        self._keys = 0
+
+    @property
+    def calls(self) -> list[str]:
+        """The DynamoDB operations since ``watch``."""
+        return [operation for operation, _, _ in self.world.traffic or ()]
+
+    def watch(self) -> None:
+        """Note DynamoDB's traffic from here on."""
+        self.world.traffic = []
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        key: str | None = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send a request; ``body`` as JSON unless it is bytes; ``key=None`` sends no API key."""
+        sent = dict(headers or {})
+        names = {name.lower() for name in sent}
+        if key is not None and "authorization" not in names:
+            sent["Authorization"] = f"Bearer {key or self.key}"
+        raw = b""
+        if body is not None:
+            raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+            if "content-type" not in names:
+                sent["Content-Type"] = "application/json"
+        response: HTTPResponse = self._client.http.request(method, path, headers=sent, body=raw)
+        answer = Answer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, response.body)
+        if method != "HEAD":
+            check_shape(answer)
+        return answer
+
+    def get(self, path: str, **kwargs: Any) -> Answer:
+        return self.request("GET", path, **kwargs)
+
+    def post(self, path: str, body: Any = None, *, idem: str | None = "", **kwargs: Any) -> Answer:
+        """POST with a fresh Idempotency-Key, or the given one, or none."""
+        headers = dict(kwargs.pop("headers", {}))
+        if idem is not None:
+            self._keys += 1
+            headers.setdefault("Idempotency-Key", idem or f"key-{self._keys}")
+        return self.request("POST", path, body, headers=headers, **kwargs)
+
+    def made(self, path: str, body: Any, **kwargs: Any) -> dict[str, Any]:
+        """POST that must succeed; returns the object."""
+        answer = self.post(path, body, **kwargs)
+        assert answer.status in (200, 201), answer
+        shown: dict[str, Any] = answer.json
+        return shown
+
+    def paid(self, **changes: Any) -> dict[str, Any]:
+        """A payment that has gone all the way."""
+        made = self.made("/v1/payments", PAYMENT | changes)
+        self.world.run()
+        shown: dict[str, Any] = self.get(f"/v1/payments/{made['id']}").json
+        return shown
+
+    def snapshot(self) -> dict[str, list[Any]]:
+        """Everything stored or queued, to prove that nothing was written."""
+        stored = {name: deepcopy(list(table.items())) for name, table in self.world.dynamo.tables.items()}
+        return stored | {name: list(queue) for name, queue in self.world.queues.items()}
+
+
+def check_shape(answer: Answer) -> None:
+    """Every answer names its request; every error is a whole problem document."""
+    assert answer.headers["railyard-request-id"].startswith("req_")
+    if answer.status < 400:
+        return
+    assert answer.headers["content-type"] == "application/problem+json", answer
+    problem = answer.json
+    assert set(problem) == {"type", "title", "status", "detail", "code", "param", "request_id"}
+    assert problem["status"] == answer.status
+    assert problem["type"] == f"https://railyard.dev/errors#{problem['code']}"
+    assert problem["request_id"] == answer.headers["railyard-request-id"]
+
+
+def api_fixture(scope: Any = "module") -> Any:
+    """A fixture named ``api``; assign it to a module's attribute."""
+
+    def make() -> Iterator[Api]:
+        with World() as world:
+            yield Api(world)
+
+    return pytest.fixture(scope=scope, name="api")(make)

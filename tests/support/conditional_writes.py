@@ -1,0 +1,346 @@
+"""What every DynamoDB must do for us: the store's conditional writes, one by one.
+
+``tests/unit`` runs these against moto in the process, ``tests/contract`` against running services.
+A class that inherits them has a fixture ``tables``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chalicelib.domain import operations, orders, payments
+from chalicelib.domain.ids import new_id
+from chalicelib.domain.model import Reference
+from chalicelib.domain.outcome import ChargeStatus
+from chalicelib.domain.states import OrderStatus, PaymentStatus
+from chalicelib.storage.store import AlreadyApplied, Claim, KeyTaken, Mark, Stale
+from tests.support import factories
+from tests.support.factories import AMOUNT, NOW, TENANT, TIMING, later
+from tests.support.storage import Tables, order_put, stored, succeeded
+
+if TYPE_CHECKING:
+    from chalicelib.domain.model import Change
+
+_C = ChargeStatus
+DAY = 86_400.0
+
+
+def claim(key: str | None = None, **fields: Any) -> Claim:
+    """An idempotency key that is kept for a day."""
+    values: dict[str, Any] = {"fingerprint": "f", "object_id": "pay_1", "expires_at": NOW.timestamp() + DAY}
+    return Claim(key or new_id("idem", NOW), **(values | fields))
+
+
+def mark(key: str | None = None, **fields: Any) -> Mark:
+    """A mark that is kept for a day."""
+    return Mark(key or new_id("mark", NOW), **({"expires_at": NOW.timestamp() + DAY} | fields))
+
+
+def unchanged(tables: Tables, change: Change, error: type[Exception], **commit: Any) -> None:
+    """The commit raises ``error`` and leaves no trace in any table."""
+    before = [tables.all_items(name) for name in ("payments", "guards")]
+    with pytest.raises(error):
+        tables.store.commit(change, now=NOW, **commit)
+    after = [tables.all_items(name) for name in ("payments", "guards")]
+    for old, new in zip(before, after, strict=True):
+        assert sorted(map(str, new)) == sorted(map(str, old))
+
+
+class ConditionalWrites:
+    """Everything that money depends on."""
+
+    # -- one transaction ---------------------------------------------------------------------------
+
+    def test_a_change_is_written_whole(self, tables: Tables) -> None:
+        order = factories.make_order()
+        key, seen = claim(), mark()
+        story = stored(tables, order)
+        story.send()
+        paid = factories.charge(_C.SUCCEEDED, provider_reference="ch_whole")
+        story.tables = None
+        change = story.hear(paid)
+        assert change is not None
+        tables.store.commit(change, now=NOW, claim=key, mark=seen)
+        assert tables.load(story.payment.id) == story.state
+        assert tables.queries.journals(TENANT, story.payment.id) == story.journals
+        events = tables.queries.events(TENANT, story.payment.id)
+        assert events == [event for event in story.events if event.subject_id == story.payment.id]
+        assert [e.type for e in tables.queries.events(TENANT, order.id)] == ["order.attempted", "order.paid"]
+        assert tables.queries.payment_of_reference(TENANT, "acct_a/ch_whole") == story.payment.id
+        assert tables.queries.idempotency(key.key, NOW) is not None
+        with pytest.raises(AlreadyApplied):
+            tables.store.commit(payments.resume(story.state, TIMING, NOW, "x"), now=NOW, mark=seen)
+
+    def test_of_two_decisions_on_one_version_the_second_is_stale(self, tables: Tables) -> None:
+        story = stored(tables)
+        late = payments.resume(story.state, TIMING, NOW, "second")
+        story.apply(payments.resume(story.state, TIMING, NOW, "first"))
+        unchanged(tables, late, Stale)
+        assert tables.load(story.payment.id) == story.state
+
+    def test_a_stale_order_stops_its_payment_too(self, tables: Tables) -> None:
+        order = factories.make_order()
+        tables.client.put_item(**order_put(order))
+        canceled = orders.end(order, OrderStatus.CANCELED, NOW)
+        tables.store.commit(canceled, now=NOW)
+        payment = factories.make_payment(order_id=order.id)
+        unchanged(tables, payments.create(payment, order, None, TIMING, NOW), Stale)
+        assert tables.queries.order(TENANT, order.id) == canceled.order
+
+    def test_a_payment_is_created_once(self, tables: Tables) -> None:
+        story = stored(tables)
+        unchanged(tables, payments.create(story.payment, None, None, TIMING, NOW), Stale)
+
+    def test_an_order_is_created_once(self, tables: Tables) -> None:
+        order = factories.make_order()
+        tables.store.commit(orders.create(order), now=NOW)
+        unchanged(tables, orders.create(order), Stale)
+
+    def test_a_payment_that_was_never_written_cannot_be_changed(self, tables: Tables) -> None:
+        payment = replace(factories.make_payment(), version=1)
+        unchanged(tables, payments.resume(factories.state_of(payment), TIMING, NOW, "?"), Stale)
+
+    def test_a_replacement_and_what_it_replaces_are_one_write(self, tables: Tables) -> None:
+        story = stored(tables, factories.make_order())
+        story.send()
+        story.hear(_C.ACTION_REQUIRED)
+        newer = factories.make_payment(order_id=story.payment.order_id)
+        replacement = payments.create(newer, story.state.order, story.state, TIMING, NOW)
+        story.tables = None
+        paid = story.hear(_C.SUCCEEDED)  # the customer was faster
+        assert paid is not None
+        tables.store.commit(paid, now=NOW)
+        unchanged(tables, replacement, Stale)
+        assert tables.queries.payment_state(TENANT, newer.id) is None
+
+    def test_a_replacement_commits_both(self, tables: Tables) -> None:
+        story = stored(tables, factories.make_order())
+        story.send()
+        story.hear(_C.ACTION_REQUIRED)
+        newer = factories.make_payment(order_id=story.payment.order_id)
+        tables.store.commit(payments.create(newer, story.state.order, story.state, TIMING, NOW), now=NOW)
+        assert tables.load(story.payment.id).payment.status is PaymentStatus.CANCELED
+        order = tables.load(newer.id).order
+        assert order is not None
+        assert order.live_payment_id == newer.id
+
+    # -- conservation ------------------------------------------------------------------------------
+
+    def test_a_refund_is_refused_by_the_write_itself_when_the_money_is_gone(self, tables: Tables) -> None:
+        story = succeeded(tables)
+        change, _ = operations.request_refund(story.state, AMOUNT, None, partial=True, timing=TIMING, now=NOW)
+        # Same version, less money: what a defect elsewhere would leave behind.
+        tables.client.update_item(
+            TableName="railyard-local-payments",
+            Key={"pk": {"S": f"mer_01TEST/test/{story.payment.id}"}, "sk": {"S": "a#payment"}},
+            UpdateExpression="SET amount_refundable = :x",
+            ExpressionAttributeValues={":x": {"N": str(AMOUNT - 1)}},
+        )
+        unchanged(tables, change, Stale)
+
+    def test_a_refund_of_exactly_what_is_there_is_taken(self, tables: Tables) -> None:
+        story = succeeded(tables)
+        change, _ = operations.request_refund(story.state, AMOUNT, None, partial=True, timing=TIMING, now=NOW)
+        story.apply(change)
+        assert tables.load(story.payment.id).payment.amount_refundable == 0
+
+    # -- references --------------------------------------------------------------------------------
+
+    def test_a_reference_never_moves_to_another_payment(self, tables: Tables) -> None:
+        story, other = stored(tables), stored(tables)
+        key = new_id("ch", NOW)
+        story.send()
+        story.hear(_C.PENDING, provider_reference=key)
+        other.send()
+        other.tables = None
+        change = other.hear(_C.PENDING, provider_reference=key)
+        assert change is not None
+        unchanged(tables, change, Stale)
+        assert tables.queries.payment_of_reference(TENANT, f"acct_a/{key}") == story.payment.id
+
+    def test_a_reference_may_be_written_again_for_the_same_payment(self, tables: Tables) -> None:
+        story = stored(tables)
+        reference = Reference(new_id("ch", NOW), TENANT, story.payment.id)
+        for _ in range(2):
+            change = payments.resume(story.state, TIMING, NOW, "again")
+            story.apply(replace(change, references=[reference]))
+        assert tables.queries.payment_of_reference(TENANT, reference.key) == story.payment.id
+
+    # -- idempotency keys and marks ----------------------------------------------------------------
+
+    def test_a_taken_key_stops_the_effect(self, tables: Tables) -> None:
+        key = claim()
+        tables.store.commit(orders.create(factories.make_order()), now=NOW, claim=key)
+        unchanged(tables, orders.create(factories.make_order()), KeyTaken, claim=replace(key, fingerprint="other"))
+        kept = tables.queries.idempotency(key.key, NOW)
+        assert kept is not None
+        assert kept.fingerprint == "f"
+
+    def test_a_taken_key_counts_before_a_stale_version(self, tables: Tables) -> None:
+        key = claim()
+        story = stored(tables)
+        change = payments.resume(story.state, TIMING, NOW, "x")
+        tables.store.commit(change, now=NOW, claim=key)
+        unchanged(tables, change, KeyTaken, claim=key)
+
+    def test_a_key_is_not_burnt_by_a_stale_decision(self, tables: Tables) -> None:
+        story = stored(tables)
+        stale = payments.resume(story.state, TIMING, NOW, "x")
+        story.apply(payments.resume(story.state, TIMING, NOW, "y"))
+        key = claim()
+        unchanged(tables, stale, Stale, claim=key)
+        assert tables.queries.idempotency(key.key, NOW) is None
+
+    def test_a_key_past_its_time_is_free_although_its_row_is_still_there(self, tables: Tables) -> None:
+        old = claim(expires_at=NOW.timestamp() - 0.001)
+        tables.store.commit(orders.create(factories.make_order()), now=later(-60), claim=old)
+        assert tables.queries.idempotency(old.key, NOW) is None
+        tables.store.commit(orders.create(factories.make_order()), now=NOW, claim=replace(old, expires_at=NOW.timestamp()))
+        assert tables.queries.idempotency(old.key, NOW) is not None  # it lives to the end of its last moment
+        unchanged(tables, orders.create(factories.make_order()), KeyTaken, claim=old)
+
+    def test_a_mark_stops_an_effect_that_was_written_before(self, tables: Tables) -> None:
+        seen = mark()
+        tables.store.commit(orders.create(factories.make_order()), now=NOW, mark=seen)
+        unchanged(tables, orders.create(factories.make_order()), AlreadyApplied, mark=seen)
+
+    def test_a_mark_past_its_time_is_free(self, tables: Tables) -> None:
+        seen = mark(expires_at=NOW.timestamp() - 1)
+        for _ in range(2):
+            tables.store.commit(orders.create(factories.make_order()), now=NOW, mark=seen)
+
+    def test_a_leased_keys_answer_is_stored_once(self, tables: Tables) -> None:
+        leased = claim(lease_until=NOW.timestamp() + 25)
+        tables.store.commit(orders.create(factories.make_order()), now=NOW, claim=leased)
+        assert tables.store.answer(leased.key, 201, b"first")
+        assert not tables.store.answer(leased.key, 200, b"second")
+        kept = tables.queries.idempotency(leased.key, NOW)
+        assert kept is not None
+        assert (kept.status, kept.body, kept.fingerprint) == (201, b"first", "f")
+
+    def test_a_key_that_nobody_took_has_no_answer(self, tables: Tables) -> None:
+        assert not tables.store.answer("nobody's", 201, b"answer")
+        assert tables.queries.idempotency("nobody's", NOW) is None
+
+    def test_a_key_with_its_answer_is_never_answered_again(self, tables: Tables) -> None:
+        whole = claim(status=201, body=b"\x00\xffbytes")
+        tables.store.commit(orders.create(factories.make_order()), now=NOW, claim=whole)
+        assert not tables.store.answer(whole.key, 500, b"other")
+        kept = tables.queries.idempotency(whole.key, NOW)
+        assert kept is not None
+        assert kept.body == b"\x00\xffbytes"
+
+    # -- leases ------------------------------------------------------------------------------------
+
+    def test_overdue_work_is_taken_once(self, tables: Tables) -> None:
+        story = stored(tables)
+        pk, due = f"mer_01TEST/test/{story.payment.id}", later(TIMING.lease).timestamp()
+        assert tables.store.claim_due(pk, "a#payment", due, later(300))
+        assert not tables.store.claim_due(pk, "a#payment", due, later(300))
+        assert tables.load(story.payment.id).payment.due_at == later(300)
+        assert tables.store.claim_due(pk, "a#payment", later(300).timestamp(), later(600))
+
+    def test_a_row_that_needs_no_more_work_leaves_the_index_only_with_its_lease(self, tables: Tables) -> None:
+        story = stored(tables)
+        pk, due = f"mer_01TEST/test/{story.payment.id}", later(TIMING.lease).timestamp()
+        assert not tables.store.drop_due(pk, "a#payment", due + 1)
+        assert tables.store.drop_due(pk, "a#payment", due)
+        assert tables.load(story.payment.id).payment.due_at is None
+        rows = [row for shard in range(4) for row in tables.queries.due(shard, later(10**6), 100)]
+        assert pk not in [row.pk for row in rows]
+
+    def test_a_lease_on_nothing_cannot_be_taken(self, tables: Tables) -> None:
+        assert not tables.store.claim_due("mer_01TEST/test/pay_none", "a#payment", 1.0, NOW)
+        assert not tables.store.drop_due("mer_01TEST/test/pay_none", "a#payment", 1.0)
+        assert tables.queries.payment_state(TENANT, "pay_none") is None
+
+    def test_moving_a_lease_does_not_disturb_a_decision(self, tables: Tables) -> None:
+        story = stored(tables)
+        due = later(TIMING.lease).timestamp()
+        change = payments.resume(story.state, TIMING, NOW, "x")
+        assert tables.store.claim_due(f"mer_01TEST/test/{story.payment.id}", "a#payment", due, later(300))
+        story.apply(change)
+
+    def test_a_look_at_a_watched_attempt_is_noted_while_it_stays_what_it_is(self, tables: Tables) -> None:
+        story = stored(tables)
+        story.send()
+        story.hear(_C.ACTION_REQUIRED)
+        story.apply(payments.give_up(story.state, PaymentStatus.CANCELED, TIMING, NOW))
+        watched = payments.watched(story.attempt(), TIMING, NOW)
+        tables.store.watch(watched)
+        assert tables.load(story.payment.id).attempts[0] == watched
+        last = replace(watched, due_at=None, resolves=9)
+        tables.store.watch(last)
+        assert tables.load(story.payment.id).attempts[0] == last
+        tables.store.watch(replace(story.attempt(), status=story.attempt().status.DECLINED, resolves=99))
+        assert tables.load(story.payment.id).attempts[0].resolves == 9
+
+    def test_holding_an_operation_moves_its_lease_while_it_stays_what_it_is(self, tables: Tables) -> None:
+        story = succeeded(tables)
+        change, made = operations.request_refund(story.state, None, None, partial=True, timing=TIMING, now=NOW)
+        story.apply(change)
+        tables.store.hold(made, later(999))
+        assert tables.load(story.payment.id).operations[0].due_at == later(999)
+        tables.store.hold(replace(made, status=made.status.SENT), later(5))
+        assert tables.load(story.payment.id).operations[0].due_at == later(999)
+
+    # -- slots -------------------------------------------------------------------------------------
+
+    def test_a_place_is_held_by_one_until_it_is_given_back_or_its_time_is_over(self, tables: Tables) -> None:
+        name, store = new_id("slots", NOW), tables.store
+        assert store.take_slot(name, 0, "a", NOW, 10)
+        assert not store.take_slot(name, 0, "b", NOW, 10)
+        assert store.take_slot(name, 1, "b", NOW, 10)
+        store.free_slot(name, 0, "b")  # not theirs
+        assert not store.take_slot(name, 0, "b", later(9.999), 10)
+        store.free_slot(name, 0, "a")
+        assert store.take_slot(name, 0, "c", NOW, 10)
+        assert store.take_slot(name, 0, "d", later(10.001), 10)  # c crashed
+        store.free_slot(name, 0, "c")
+        assert not store.take_slot(name, 0, "e", later(11), 10)
+
+    # -- deliveries --------------------------------------------------------------------------------
+
+    def test_a_delivery_is_noted_once(self, tables: Tables) -> None:
+        delivery = factories.make_delivery()
+        assert tables.store.add_delivery(delivery)
+        assert not tables.store.add_delivery(replace(delivery, url="https://other.example"))
+        assert tables.queries.delivery(TENANT, delivery.event_id, "default") == delivery
+
+    def test_each_try_of_a_delivery_is_recorded_once(self, tables: Tables) -> None:
+        delivery = factories.make_delivery()
+        tables.store.add_delivery(delivery)
+        first = replace(delivery, tries=1, log=[{"status": 500}], due_at=later(5))
+        assert tables.store.record_try(first)
+        assert not tables.store.record_try(replace(first, log=[{"status": 200}], status="delivered"))
+        done = replace(delivery, tries=2, log=[{"status": 500}, {"status": 200}], status="delivered", due_at=None)
+        assert tables.store.record_try(done)
+        assert tables.queries.delivery(TENANT, delivery.event_id, "default") == done
+
+    def test_an_overdue_delivery_is_taken_once(self, tables: Tables) -> None:
+        delivery = factories.make_delivery()
+        tables.store.add_delivery(delivery)
+        pk, due = f"mer_01TEST/test/{delivery.event_id}", later(TIMING.lease).timestamp()
+        assert tables.store.claim_delivery(pk, "dlv#default", due, later(500))
+        assert not tables.store.claim_delivery(pk, "dlv#default", due, later(500))
+
+    # -- projections and orphans -------------------------------------------------------------------
+
+    def test_an_event_is_counted_once(self, tables: Tables) -> None:
+        tenant = TENANT._replace(merchant_id=new_id("mer", NOW))
+        totals = {("balance/INR", "merchant:payable"): -700, ("balance/INR", "x"): 700, ("day/2026-11-21", "e"): 1}
+        seen = mark()
+        assert tables.store.project(tenant, totals, seen, NOW)
+        assert not tables.store.project(tenant, totals, seen, NOW)
+        assert tables.store.project(tenant, totals, mark(), NOW)
+        assert tables.queries.totals(tenant, "balance/INR") == {"merchant:payable": -1400, "x": 1400}
+        assert tables.queries.totals(tenant, "day/2026-11-21") == {"e": 2}
+
+    def test_an_orphan_is_kept_once(self, tables: Tables) -> None:
+        key = new_id("evt", NOW)
+        assert tables.store.add_orphan(TENANT, "acct_a", key, {"type": "x"}, NOW)
+        assert not tables.store.add_orphan(TENANT, "acct_a", key, {"type": "y"}, NOW + timedelta(1))

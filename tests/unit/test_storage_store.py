@@ -1,0 +1,134 @@
+"""The store's conditional writes in moto, and what DynamoDB's refusals mean."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pynamodb.exceptions import TransactWriteError
+
+from chalicelib.domain import orders, payments
+from chalicelib.storage import items
+from chalicelib.storage.store import AlreadyApplied, KeyTaken, Stale
+from tests.support import factories
+from tests.support.conditional_writes import ConditionalWrites, claim, mark
+from tests.support.factories import NOW, TENANT, TIMING
+from tests.support.storage import Tables, moto_tables, stored
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="module")
+def tables() -> Iterator[Tables]:
+    with moto_tables() as made:
+        yield made
+
+
+class TestConditionalWrites(ConditionalWrites):
+    """In moto, in this process."""
+
+
+@pytest.fixture
+def refusal() -> Iterator[list[Any]]:
+    """What DynamoDB answers next: error code and reasons, or an exception to raise."""
+    answers: list[Any] = []
+    client = items.PaymentsItem._get_connection().connection.client
+
+    def answer(**_: Any) -> Any:
+        if not answers:
+            return None
+        code, reasons = answers.pop()
+        if isinstance(code, Exception):
+            raise code
+        body = {"Error": {"Code": code, "Message": code}, "CancellationReasons": [{"Code": r} for r in reasons]}
+        return SimpleNamespace(status_code=400), body | {"ResponseMetadata": {}}
+
+    for operation in ("TransactWriteItems", "UpdateItem", "PutItem"):
+        client.meta.events.register_first(f"before-call.dynamodb.{operation}", answer)
+    yield answers
+    for operation in ("TransactWriteItems", "UpdateItem", "PutItem"):
+        client.meta.events.unregister(f"before-call.dynamodb.{operation}", answer)
+
+
+CANCELED = "TransactionCanceledException"
+NONE = "None"
+
+
+@pytest.mark.parametrize(
+    ("code", "reasons", "meaning"),
+    [
+        # order of the puts: claim, mark, order, event
+        (CANCELED, [NONE, NONE, "TransactionConflict", NONE], Stale),
+        (CANCELED, ["TransactionConflict", NONE, NONE, NONE], Stale),
+        (CANCELED, [NONE, "TransactionConflict", NONE, NONE], Stale),
+        (CANCELED, [NONE, NONE, "ConditionalCheckFailed", "ConditionalCheckFailed"], Stale),
+        (CANCELED, [NONE, NONE, "ThrottlingError", NONE], Stale),
+        (CANCELED, [NONE, NONE, NONE, "ProvisionedThroughputExceeded"], Stale),
+        (CANCELED, ["ConditionalCheckFailed", NONE, NONE, NONE], KeyTaken),
+        (CANCELED, ["ConditionalCheckFailed", "ConditionalCheckFailed", "ConditionalCheckFailed", NONE], KeyTaken),
+        (CANCELED, [NONE, "ConditionalCheckFailed", "ConditionalCheckFailed", NONE], AlreadyApplied),
+        (CANCELED, ["TransactionConflict", "ConditionalCheckFailed", NONE, NONE], AlreadyApplied),
+        ("TransactionConflictException", [], Stale),
+        ("TransactionInProgressException", [], Stale),
+        # a defect or an outage is neither
+        (CANCELED, [NONE, NONE, "ValidationError", NONE], TransactWriteError),
+        (CANCELED, [NONE, NONE, "ConditionalCheckFailed", "ValidationError"], TransactWriteError),
+        (CANCELED, [NONE, NONE, NONE, "ItemCollectionSizeLimitExceeded"], TransactWriteError),
+        (CANCELED, [], TransactWriteError),
+        ("ValidationException", [], TransactWriteError),
+        ("AccessDeniedException", [], TransactWriteError),
+        ("ResourceNotFoundException", [], TransactWriteError),
+    ],
+)
+def test_a_refused_transaction_means_what_its_reasons_say(
+    tables: Tables, refusal: list[Any], code: str, reasons: list[str], meaning: type[Exception]
+) -> None:
+    refusal.append((code, reasons))
+    with pytest.raises(meaning) as caught:
+        tables.store.commit(orders.create(factories.make_order()), now=NOW, claim=claim(), mark=mark())
+    assert type(caught.value) is meaning
+
+
+def test_one_bad_item_among_failed_conditions_of_its_kind_is_not_taken_for_contention(
+    tables: Tables, refusal: list[Any]
+) -> None:
+    # Two items have the same label: the first one's reason must not hide behind the second's.
+    change = payments.create(factories.make_payment(risk={"decision": "block", "score": 100, "reasons": ["x"]}),
+                             None, None, TIMING, NOW)  # fmt: skip
+    assert len(change.events) == 2
+    refusal.append((CANCELED, [NONE, "ValidationError", "ConditionalCheckFailed"]))
+    with pytest.raises(TransactWriteError):
+        tables.store.commit(change, now=NOW)
+
+
+def test_a_projection_that_met_another_one_comes_again(tables: Tables, refusal: list[Any]) -> None:
+    totals = {("balance/INR", "x"): 1}
+    refusal.append((CANCELED, [NONE, "TransactionConflict"]))
+    with pytest.raises(Stale):
+        tables.store.project(TENANT, totals, mark(), NOW)
+    refusal.append((CANCELED, [NONE, "ValidationError"]))
+    with pytest.raises(TransactWriteError):
+        tables.store.project(TENANT, totals, mark(), NOW)
+
+
+@pytest.mark.parametrize("code", ["ConditionalCheckFailedException", "TransactionConflictException"])
+def test_a_lease_that_meets_a_transaction_is_somebody_elses(tables: Tables, refusal: list[Any], code: str) -> None:
+    story = stored(tables)
+    due = story.payment.due_at
+    assert due is not None
+    refusal.append((code, []))
+    assert not tables.store.claim_due(f"mer_01TEST/test/{story.payment.id}", "a#payment", due.timestamp(), NOW)
+
+
+def test_a_lease_that_fails_for_another_reason_is_an_error(tables: Tables, refusal: list[Any]) -> None:
+    refusal.append(("AccessDeniedException", []))
+    with pytest.raises(Exception, match="AccessDenied"):
+        tables.store.claim_due("mer_01TEST/test/pay_1", "a#payment", 1.0, NOW)
+
+
+def test_a_put_that_fails_for_another_reason_is_an_error(tables: Tables, refusal: list[Any]) -> None:
+    refusal.append(("AccessDeniedException", []))
+    with pytest.raises(Exception, match="AccessDenied"):
+        tables.store.take_slot("waiters", 1, "me", NOW, 1)
