@@ -48,9 +48,9 @@ class Emulator:
     def __init__(self, settings: LocalSettings) -> None:
         """Nothing starts yet."""
         self._settings = settings
-        self._state = settings.home / "state"
+        self.state = settings.home / "state"
         self._running = settings.home / "state.running"  # there from start to graceful stop
-        self._unrelayed = self._state / "unrelayed.json"
+        self._unrelayed = self.state / "unrelayed.json"
         self._child: Child | None = None
         self._started = 0.0
 
@@ -64,12 +64,12 @@ class Emulator:
         home = self._settings.home
         home.mkdir(parents=True, exist_ok=True)
         if self._running.exists():
-            shutil.rmtree(self._state, ignore_errors=True)
+            shutil.rmtree(self.state, ignore_errors=True)
         scratch = home / "tmp"
         shutil.rmtree(scratch, ignore_errors=True)
-        for directory in (self._state, scratch):
+        for directory in (self.state, scratch):
             directory.mkdir(parents=True, exist_ok=True)
-        tables = self._state / "dynamodb.json"
+        tables = self.state / "dynamodb.json"
         kept = tables.exists() and b"railyard" in tables.read_bytes()
         self._forget_stream_positions()
         self._running.touch()
@@ -79,9 +79,9 @@ class Emulator:
             MINISTACK_HOST=HOST,
             MINISTACK_REGION=REGION,
             PERSIST_STATE="1",
-            STATE_DIR=str(self._state),
+            STATE_DIR=str(self.state),
             S3_PERSIST="1",
-            S3_DATA_DIR=str(self._state / "s3"),
+            S3_DATA_DIR=str(self.state / "s3"),
             TMPDIR=str(scratch),  # Lambda workers unpack themselves here
             LAMBDA_ACCOUNT_CONCURRENCY=_ACCOUNT_CONCURRENCY,
             LOG_LEVEL="INFO",
@@ -186,7 +186,7 @@ class Emulator:
             self._unrelayed.write_text(json.dumps(left, default=lambda value: base64.b64encode(value).decode()))
 
     def _lambda_state(self) -> Path:
-        return self._state / "lambda.json"
+        return self.state / "lambda.json"
 
     def _positions(self) -> dict[str, int]:
         if not self._lambda_state().exists():

@@ -150,6 +150,9 @@ class Stack:
         log = self.settings.logs / "sandbox.log"
         log.unlink(missing_ok=True)
         command = [sys.executable, "-m", "infra.sandbox", "--host", HOST, "--port", str(self.settings.sandbox_port)]
+        # Beside the emulator's state, which goes when the emulator did not stop gracefully: one without the
+        # other would be a bank that knows nothing of our payments.
+        command += ["--state", str(self.emulator.state / "bank.pickle")]
         child = Child("the sandbox bank", command, env=child_environment(PYTHONUNBUFFERED="1"), cwd=ROOT, log=log)
         self._stops.append(("the sandbox bank", child.stop))
         child.wait_healthy(f"{self.settings.sandbox_url}/_health")

@@ -278,7 +278,7 @@ def _put(item: Model, condition: Any) -> bool:  # noqa: ANN401
     try:
         item.save(condition)
     except PutError as error:
-        if error.cause_response_code == "ConditionalCheckFailedException":
+        if _code(error) == "ConditionalCheckFailedException":
             return False
         raise
     return True
@@ -292,15 +292,22 @@ def _update(item: Model, actions: Sequence[Any], condition: Any) -> bool:  # noq
             hash_key, range_key=range_key, actions=list(actions), condition=condition
         )
     except UpdateError as error:
-        if error.cause_response_code in ("ConditionalCheckFailedException", "TransactionConflictException"):
+        if _code(error) in ("ConditionalCheckFailedException", "TransactionConflictException"):
             return False
         raise
     return True
 
 
+def _code(error: PynamoDBException) -> str | None:
+    """DynamoDB's error code, None if there was no answer. PynamoDB's own property stumbles over a time-out."""
+    response = getattr(error.cause, "response", None) or {}
+    code: str | None = response.get("Error", {}).get("Code")
+    return code
+
+
 def _meaning(error: TransactWriteError, labels: Sequence[str]) -> PynamoDBException | Exception:
     """What a canceled transaction means, by the position of the conditions that failed."""
-    if error.cause_response_code in ("TransactionConflictException", "TransactionInProgressException"):
+    if _code(error) in ("TransactionConflictException", "TransactionInProgressException"):
         return Stale("the transaction met another one")
     reasons = [(label, reason.code) for label, reason in zip(labels, error.cancellation_reasons, strict=False) if reason]
     if ("claim", _CONDITION_FAILED) in reasons:

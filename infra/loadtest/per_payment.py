@@ -105,13 +105,13 @@ class Bench:
         dynamodb.meta.events.register_first("before-send.*.*", self._serve)
         dynamodb.meta.events.register("before-parameter-build.dynamodb.*", self._count)
 
-    def _serve(self, request: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+    def _serve(self, request: Any, **kwargs: Any) -> Any:
         started = time.process_time()
         response = botocore_stubber(request=request, **kwargs)
         self._outside += time.process_time() - started
         return response
 
-    def _count(self, params: dict[str, Any], model: Any, **_: Any) -> None:  # noqa: ANN401
+    def _count(self, params: dict[str, Any], model: Any, **_: Any) -> None:
         self.calls[f"{self._function}: {model.name}"] += 1
         if model.name == "TransactWriteItems":
             for write in params["TransactItems"]:
@@ -179,7 +179,9 @@ def main() -> None:
     print("item bytes, largest:", {kind: max(sizes) for kind, sizes in bench.meter.sizes.items()})
     print("AWS calls per payment:", {call: round(number / count, 2) for call, number in sorted(bench.calls.items())})
     quantiles = statistics.quantiles(totals, n=20)
-    print(f"handler CPU per payment, ms: median {statistics.median(totals):.1f}, min {min(totals):.1f}, p95 {quantiles[-1]:.1f}")
+    print(
+        f"handler CPU per payment, ms: median {statistics.median(totals):.1f}, min {min(totals):.1f}, p95 {quantiles[-1]:.1f}"
+    )
     print("  last one by function, ms:", {name: round(used * 1000, 2) for name, used in bench.cpu.items()})
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from infra.sandbox.bank import Bank
 from infra.sandbox.config import DEFAULT_FILE, DEFAULT_ROOT_PORT, ConfigError, load
+from infra.sandbox.memory import keep, remember
 from infra.sandbox.personalities import PERSONALITIES
 from infra.sandbox.server import SandboxServer, serve
 
@@ -25,6 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=DEFAULT_ROOT_PORT, help="the root; providers follow; 0 for any")
     parser.add_argument("--providers", type=Path, default=DEFAULT_FILE, help="a file in the shape of providers.json")
     parser.add_argument("--seed", default="railyard", help="all chance comes from it")
+    parser.add_argument(
+        "--state", type=Path, help="a file that carries the bank's memory from a stop to the next start"
+    )
     options = parser.parse_args(arguments)
 
     def ready(server: SandboxServer) -> None:
@@ -34,7 +38,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         bank = Bank(load(options.providers), time.time, PERSONALITIES, options.seed)
+        if options.state is not None:
+            remember(bank, options.state)
         asyncio.run(serve(bank, options.host, options.port, ready))
+        if options.state is not None:
+            keep(bank, options.state, time.time())
     except (ConfigError, OSError) as error:
         sys.stderr.write(f"sandbox bank: {error}\n")
         return 2

@@ -12,7 +12,7 @@ import json
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import RLock
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from infra.sandbox.book import Book
 from infra.sandbox.chaos import Chaos
@@ -112,6 +112,26 @@ class Bank:
                 )
             self._clear()
 
+    # memory
+
+    def memory(self) -> dict[str, object]:
+        """Everything that has happened, as plain values: records, used keys, webhooks on their way."""
+        return {
+            "book": self.book.memory(),
+            "outbox": self.outbox.memory(),
+            "keys": self._keys,
+            "faulted": self._faulted,
+            "requests": self._requests,
+        }
+
+    def recall(self, memory: dict[str, Any]) -> None:
+        """Take up where ``memory`` left off; identities between records are kept by whoever stored it."""
+        self.book.recall(memory["book"])
+        self.outbox.recall(memory["outbox"])
+        self._keys = memory["keys"]
+        self._faulted = memory["faulted"]
+        self._requests = memory["requests"]
+
     # time
 
     @property
@@ -154,7 +174,7 @@ class Bank:
         """What follows the host in that provider's base URL."""
         return self._personalities[self.settings[provider].personality].BASE_PATH
 
-    def perform(  # noqa: PLR0913 - a request has these parts
+    def perform(
         self,
         provider: str,
         operation: str,

@@ -52,6 +52,14 @@ class Book:
         self._timer = timer
         self._tell = emit
 
+    def memory(self) -> dict[str, object]:
+        """The records, as plain values."""
+        return {name: value for name, value in vars(self).items() if name not in ("seed", "_timer", "_tell")}
+
+    def recall(self, memory: dict[str, object]) -> None:
+        """Replace the records with those of an earlier run."""
+        vars(self).update(memory)
+
     # charges
 
     def create_order(self, provider: str, order: Order) -> Order:

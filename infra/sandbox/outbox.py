@@ -58,6 +58,14 @@ class Outbox:
         """When the next one is due, in epoch seconds."""
         return self._queue[0][0] if self._queue else None
 
+    def memory(self) -> tuple[int, list[tuple[float, int, Webhook]]]:
+        """What is on its way, as plain values."""
+        return self._count, list(self._queue)
+
+    def recall(self, memory: tuple[int, list[tuple[float, int, Webhook]]]) -> None:
+        """Replace what is on its way with what an earlier run left."""
+        self._count, self._queue = memory
+
     def add(self, provider: str, event_id: str, kind: str, body: bytes, now: float) -> None:
         """Queue one event, unless nobody listens or it gets lost."""
         settings = self._settings[provider]

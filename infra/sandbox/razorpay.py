@@ -236,7 +236,7 @@ def _create_refund(bank: Bank, settings: ProviderSettings, request: Request, cha
     return _reply(settings, verdict, lambda refund: answer(200, refund_entity(refund)))
 
 
-def _list(  # noqa: PLR0913 - a list has these parts
+def _list(
     bank: Bank,
     settings: ProviderSettings,
     request: Request,

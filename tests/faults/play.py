@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 AMOUNT = 149_900
 PREMIUM = 1_500_000  # above ₹10,000: routed to Razorpay first
-_REQUEST_TRIES = 8
+_REQUEST_TRIES = 40
+_PATIENCE = 60.0  # seconds after which a patient client asks again: past every lease, before any expiry
 _BROKEN = (PynamoDBException, BotoCoreError, ClientError)  # the API answers 500 to these
 
 PaymentEffect = "Callable[[Idem], PaymentState]"
@@ -53,6 +54,10 @@ class Play:
     def arm(self) -> None:
         """From here on calls are counted, and one may fail."""
         self.world.armed = True
+
+    def disarm(self) -> None:
+        """Nothing goes wrong from here on, until ``arm`` is said again."""
+        self.world.armed = False
 
     def settle(self, horizon: float = 3600.0) -> None:
         """Until everything is quiet: redelivery, retries and the sweeper over ``horizon`` seconds."""
@@ -189,7 +194,7 @@ class Play:
                 world.sleep(error.retry_after or 1)
                 continue
             if world.fault is not None and world.fault.patient:
-                self.settle()
+                self.settle(_PATIENCE)
             else:
                 world.sleep(0.5)
         raise AssertionError("a request was never answered")
@@ -219,6 +224,11 @@ class Play:
     def chaos(self, **body: object) -> None:
         """Ask the bank for trouble; see infra/sandbox/control.py."""
         control.chaos(self.world.bank, body)
+
+    def short_lived(self, seconds: float = 60.0) -> None:
+        """Payments expire after so many seconds."""
+        kit = self.world.kit
+        self.world.bring(replace(kit, timing=replace(kit.timing, payment_ttl=seconds)))
 
     def silence_webhooks(self) -> None:
         """Every webhook gets lost from here on."""

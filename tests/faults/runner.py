@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from tests.faults.scenarios import Scenario
     from tests.support.world import Kind, Point
 
+DOWNSTREAM = frozenset({"relay", "notify", "deliver", "project"})  # the same for every event: struck in whole scenarios
 KINDS: tuple[Kind, ...] = ("crash_before", "crash_after", "conflict", "refused", "lost", "twin", "stall")
 
 
@@ -29,7 +30,7 @@ class Outcome:
 
 def run(scenario: Scenario, fault: Fault | None = None, prepare: Callable[[World], None] | None = None) -> Outcome:
     """Play a scenario to the end and check it; ``prepare`` may change the world first."""
-    with World(fault=fault) as world:
+    with World(fault=fault, spared=frozenset() if scenario.whole else DOWNSTREAM) as world:
         if prepare is not None:
             prepare(world)
         play = Play(world)
@@ -48,9 +49,13 @@ def run(scenario: Scenario, fault: Fault | None = None, prepare: Callable[[World
 def faults(points: list[Point], kind: Kind) -> Iterator[Fault]:
     """Every fault of one kind that the recorded calls offer.
 
-    A client whose request died may ask again at once, or long after everything else has settled.
+    After a call is before the next call of the same invocation, so that moment is struck once. A client
+    whose request died may ask again at once, or after everything else has settled.
     """
     for at, point in enumerate(points):
+        following = points[at + 1] if at + 1 < len(points) else None
+        if kind == "crash_after" and following is not None and following.invocation == point.invocation:
+            continue
         if kind in point.kinds():
             yield Fault(at, kind)
             if point.where == "request" and kind in ("crash_before", "crash_after", "lost"):

@@ -101,5 +101,5 @@ deliveries = st.builds(
     Delivery,
     tenant=TENANTS, id=_ids("dlv"), event_id=_ids("evt"), endpoint=WORDS, event_type=WORDS, payment_id=_maybe(_ids("pay")),
     url=TEXT.filter(bool), body=TEXT.filter(bool), status=st.sampled_from(["pending", "delivered", "dead"]),
-    created_at=MOMENTS, due_at=_maybe(MOMENTS), tries=COUNTS, log=st.lists(OBJECTS, max_size=3),
+    created_at=MOMENTS, due_at=_maybe(MOMENTS), tries=COUNTS, log=st.just(()) | st.lists(OBJECTS, min_size=1, max_size=3),
 )  # fmt: skip

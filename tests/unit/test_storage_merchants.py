@@ -1,0 +1,253 @@
+"""Merchants' settings and keys: sealed at rest, bound to whom they belong to, cached for a bounded time."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from botocore.exceptions import ClientError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chalicelib.domain.merchant import Account, Merchant
+from chalicelib.domain.model import Tenant
+from chalicelib.domain.risk import RiskRules
+from chalicelib.domain.routing import Rule
+from chalicelib.storage import merchants as module
+from chalicelib.storage.items import ApiKeyItem
+from chalicelib.storage.merchants import Merchants
+from chalicelib.storage.vault import Vault
+from tests.support import aws
+from tests.support.factories import NOW, OTHER, TENANT
+from tests.support.storage import Tables, moto_tables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+
+TTL = 60.0
+SECRETS = ["rzp_secret_9f", "whsec_provider_old", "whsec_provider_new", "whsec_MfKQ9r8GKYqrTwjUPD8I", "k" * 32]
+MERCHANT = Merchant(
+    TENANT,
+    "Asha's shop",
+    (
+        Account("acct_a", "razorpay", "https://api.example", {"key_id": "rzp_test_1", "key_secret": SECRETS[0]}, tuple(SECRETS[1:3])),
+        Account("acct_b", "simulator", "https://sim.example", {"secret": SECRETS[0]}, ()),
+    ),
+    (Rule("above", ("acct_a",), currency="INR", min_amount=10), Rule("rest", ("acct_b", "acct_a"), method="upi", max_amount=9)),
+    RiskRules(max_amount={"INR": 5}, blocked_countries=frozenset({"KP", "IR"}), review_countries=frozenset({"NG"}), review_score=40),
+    "https://merchant.example/hooks",
+    SECRETS[3],
+    SECRETS[4].encode(),
+)  # fmt: skip
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@pytest.fixture(scope="module")
+def tables() -> Iterator[Tables]:
+    with moto_tables() as made:
+        aws.create_key()
+        yield made
+
+
+@pytest.fixture
+def vault(tables: Tables) -> Vault:
+    return Vault(boto3.client("kms"), aws.KEY_ALIAS)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def merchants(vault: Vault, clock: Clock) -> Merchants:
+    return Merchants(aws.PREFIX, vault, clock, TTL)
+
+
+def another(merchants: Merchants, vault: Vault, clock: Clock) -> Merchants:
+    """Another execution environment."""
+    return Merchants(aws.PREFIX, vault, clock, TTL)
+
+
+# -- settings ----------------------------------------------------------------------------------------
+
+
+def test_settings_come_back_as_they_were_saved(merchants: Merchants, vault: Vault, clock: Clock) -> None:
+    merchants.save(MERCHANT)
+    assert _comparable(another(merchants, vault, clock).get(TENANT)) == _comparable(MERCHANT)
+
+
+def _comparable(merchant: Merchant) -> Merchant:
+    rules = tuple(replace(rule, accounts=tuple(rule.accounts)) for rule in merchant.rules)
+    return replace(merchant, rules=rules)
+
+
+def test_a_merchant_without_an_endpoint_has_no_secret(merchants: Merchants, vault: Vault, clock: Clock) -> None:
+    tenant = Tenant("mer_bare", "test")
+    merchants.save(Merchant(tenant, "Bare", ()))
+    read = another(merchants, vault, clock).get(tenant)
+    assert (read.webhook_url, read.webhook_secret, read.accounts, read.rules) == (None, None, (), ())
+    assert len(read.lookup_key) == 32  # made for it, because customers are found by it
+
+
+def test_test_and_live_settings_are_two_worlds(merchants: Merchants, vault: Vault, clock: Clock) -> None:
+    live = TENANT._replace(mode="live")
+    merchants.save(MERCHANT)
+    merchants.save(replace(MERCHANT, tenant=live, name="Live", accounts=(replace(MERCHANT.accounts[0], id="acct_live"),)))
+    fresh = another(merchants, vault, clock)
+    assert [account.id for account in fresh.get(TENANT).accounts] == ["acct_a", "acct_b"]
+    assert [account.id for account in fresh.get(live).accounts] == ["acct_live"]
+    assert (fresh.owner_of_account("acct_a"), fresh.owner_of_account("acct_live")) == (TENANT, live)
+
+
+def test_a_merchant_without_settings_is_an_error_and_an_account_of_nobody_is_nobodys(merchants: Merchants) -> None:
+    with pytest.raises(LookupError, match="mer_02OTHER"):
+        merchants.get(OTHER)
+    assert merchants.owner_of_account("acct_none") is None
+    assert MERCHANT.account("acct_none") is None
+
+
+# -- secrets -----------------------------------------------------------------------------------------
+
+
+def test_no_secret_is_in_clear_in_any_item(merchants: Merchants, tables: Tables) -> None:
+    merchants.save(MERCHANT)
+    key = merchants.create_key(TENANT, "backend")
+    stored = "".join(str(item) for table in ("merchants", "payments", "guards") for item in tables.all_items(table))
+    for secret in (*SECRETS, key, key[8:40], SECRETS[4].encode().hex()):
+        assert secret not in stored
+    assert "acct_a" in stored  # we looked in the right place
+
+
+def test_secrets_do_not_show_when_settings_are_printed(merchants: Merchants) -> None:
+    merchants.save(MERCHANT)
+    for shown in (repr(MERCHANT), str(merchants.get(TENANT)), repr(MERCHANT.accounts)):
+        for secret in SECRETS:
+            assert secret not in shown
+
+
+OBJECTS = st.dictionaries(st.text(max_size=10), st.text(max_size=20), max_size=4)
+
+
+@given(OBJECTS)
+def test_what_is_sealed_opens_for_the_same_tenant_and_purpose(vault: Vault, value: dict[str, str]) -> None:
+    assert vault.open(TENANT, "account/acct_a", vault.seal(TENANT, "account/acct_a", value)) == value
+
+
+@pytest.mark.parametrize(
+    ("tenant", "purpose"),
+    [
+        (OTHER, "account/acct_a"),
+        (TENANT._replace(mode="live"), "account/acct_a"),
+        (TENANT, "account/acct_b"),
+        (TENANT, "webhook_secret"),
+    ],
+)
+def test_what_is_sealed_opens_for_nobody_else_and_nothing_else(vault: Vault, tenant: Tenant, purpose: str) -> None:
+    sealed = vault.seal(TENANT, "account/acct_a", {"secret": "x"})
+    with pytest.raises(ClientError):
+        vault.open(tenant, purpose, sealed)
+
+
+def test_sealing_twice_gives_different_bytes(vault: Vault) -> None:
+    assert vault.seal(TENANT, "x", {"a": "b"}) != vault.seal(TENANT, "x", {"a": "b"})
+
+
+def test_an_item_copied_to_another_merchant_opens_nothing(merchants: Merchants, tables: Tables, vault: Vault, clock: Clock) -> None:
+    merchants.save(MERCHANT)
+    for item in tables.all_items("merchants"):
+        if item["pk"]["S"] == TENANT.merchant_id:
+            tables.client.put_item(TableName=f"{aws.PREFIX}-merchants", Item=item | {"pk": {"S": "mer_thief"}})
+    with pytest.raises(ClientError):
+        another(merchants, vault, clock).get(Tenant("mer_thief", "test"))
+
+
+# -- keys --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["test", "live"])
+def test_a_key_authenticates_its_tenant(merchants: Merchants, mode: Any) -> None:
+    secret = merchants.create_key(Tenant("mer_1", mode), "backend")
+    assert re.fullmatch(rf"sk_{mode}_[0-9a-f]{{72}}", secret)
+    key = merchants.authenticate(secret)
+    assert key is not None
+    assert (key.tenant, key.name, key.id[:4]) == (Tenant("mer_1", mode), "backend", "key_")
+
+
+def test_a_wrong_key_is_nobodys(merchants: Merchants) -> None:
+    secret = merchants.create_key(TENANT, "backend")
+    assert merchants.authenticate(secret.replace("sk_test", "sk_live")) is None
+    assert merchants.authenticate("") is None
+    body = "sk_test_" + "0" * 64
+    assert merchants.authenticate(body + module._checksum(body)) is None  # well formed, never made
+
+
+@given(st.integers(0, 79), st.sampled_from("0123456789abcdef"))
+def test_a_typing_error_costs_no_read(position: int, typed: str) -> None:
+    class Unreachable(Merchants):
+        def __init__(self) -> None:
+            pass
+
+        def _cached(self, *_: Any) -> Any:
+            raise AssertionError("read for a key whose checksum does not hold")
+
+    body = "sk_test_" + "0123456789abcdef" * 4
+    secret = body + module._checksum(body)
+    wrong = secret[:position] + typed + secret[position + 1 :]
+    if wrong != secret:
+        assert Unreachable().authenticate(wrong) is None
+
+
+def test_a_revoked_key_dies_within_the_caches_time(merchants: Merchants, clock: Clock, vault: Vault) -> None:
+    secret = merchants.create_key(TENANT, "leaked")
+    assert merchants.authenticate(secret) is not None
+    for item in ApiKeyItem.scan(ApiKeyItem.name == "leaked"):
+        item.update(actions=[ApiKeyItem.revoked_at.set(NOW)])
+    assert another(merchants, vault, clock).authenticate(secret) is None  # at once, where it is not cached
+    clock.now += timedelta(seconds=TTL - 0.001)
+    assert merchants.authenticate(secret) is not None
+    clock.now += timedelta(seconds=0.001)
+    assert merchants.authenticate(secret) is None
+
+
+# -- the cache ---------------------------------------------------------------------------------------
+
+
+def test_settings_are_read_once_per_ttl_and_then_again(merchants: Merchants, vault: Vault, clock: Clock) -> None:
+    merchants.save(MERCHANT)
+    first = merchants.get(TENANT)
+    another(merchants, vault, clock).save(replace(MERCHANT, name="Renamed"))
+    clock.now += timedelta(seconds=TTL - 1)
+    assert merchants.get(TENANT) is first
+    clock.now += timedelta(seconds=1)
+    assert merchants.get(TENANT).name == "Renamed"
+
+
+def test_ones_own_save_shows_at_once(merchants: Merchants) -> None:
+    merchants.save(MERCHANT)
+    merchants.get(TENANT)
+    merchants.save(replace(MERCHANT, name="Renamed"))
+    assert merchants.get(TENANT).name == "Renamed"
+
+
+def test_what_does_not_exist_is_not_remembered(merchants: Merchants, vault: Vault, clock: Clock) -> None:
+    tenant = Tenant("mer_new", "test")
+    with pytest.raises(LookupError):
+        merchants.get(tenant)
+    assert merchants.owner_of_account("acct_new") is None
+    account = replace(MERCHANT.accounts[1], id="acct_new")
+    another(merchants, vault, clock).save(replace(MERCHANT, tenant=tenant, accounts=(account,)))
+    assert merchants.get(tenant).name == MERCHANT.name
+    assert merchants.owner_of_account("acct_new") == tenant
