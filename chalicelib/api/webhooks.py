@@ -23,7 +23,6 @@ def receive_provider_event(call: Call, provider: str, account: str, body: bytes)
     try:
         provider_events.receive(call.kit, provider, account, headers, body)
     except BadSignature as bad:
-        metric("WebhookSignatureRefused")  # the alarm's
         metric("WebhookSignatureRefused", provider=provider)
         raise Refused(401, "signature_invalid", "The signature does not hold.") from bad
     return Reply({"received": True})

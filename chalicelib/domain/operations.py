@@ -145,7 +145,9 @@ def record_effect(
     call = exchange_dict(effect.exchange)
     if call:
         facts["call"] = call
-    is_return = effect.status is _E.RETURNED
+    # Some providers have no word for a return: their refund fails after it had succeeded.
+    failed_after_all = operation.status is _X.SUCCEEDED and effect.status is _E.FAILED
+    is_return = effect.status is _E.RETURNED or failed_after_all
     if operation.status is _X.SUCCEEDED and is_return and operation.type is _T.REFUND:
         return _refund_returned(draft, operation, facts)
     if operation.status not in OPERATION_OPEN:
