@@ -52,7 +52,6 @@ class Settings:
     max_wait: int
     idempotency_ttl: float
     cache_ttl: float  # of merchants' settings and keys, per environment
-    settle_window_cap: float  # upper bound on adapters' settle windows
 
 
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
@@ -92,7 +91,6 @@ _AWS_PROFILE = {
     "max_wait": 20,
     "idempotency_ttl": 2 * _DAY,
     "cache_ttl": 60.0,
-    "settle_window_cap": _HOUR,
 }
 
 # The same story in seconds instead of minutes, for a person who watches.

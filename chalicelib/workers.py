@@ -38,14 +38,22 @@ def consume(event: dict[str, Any], queue: QueueName, handle: Callable[[dict[str,
     failed = []
     for record in event["Records"]:
         try:
-            handle(json.loads(record["body"]), int(record["attributes"]["ApproximateReceiveCount"]))
-        except Later as later:
-            kit().queues.retry_in(queue, record["receiptHandle"], later.seconds)
-            failed.append({"itemIdentifier": record["messageId"]})
+            is_done = _take(record, queue, handle)
         except Exception:  # noqa: BLE001 - one bad message must not hold up the batch
             logger.exception("message %s of %s failed; it will come again", record["messageId"], queue)
+            is_done = False
+        if not is_done:
             failed.append({"itemIdentifier": record["messageId"]})
     return {"batchItemFailures": failed}
+
+
+def _take(record: dict[str, Any], queue: QueueName, handle: Callable[[dict[str, Any], int], None]) -> bool:
+    try:
+        handle(json.loads(record["body"]), int(record["attributes"]["ApproximateReceiveCount"]))
+    except Later as later:
+        kit().queues.retry_in(queue, record["receiptHandle"], later.seconds)
+        return False
+    return True
 
 
 def _tenant(message: dict[str, Any]) -> Tenant:

@@ -90,6 +90,11 @@ def deploy_settings() -> DeploySettings:
     )
 
 
+def dynamodb_local_url() -> str | None:
+    """Where a DynamoDB Local listens that the storage contract shall also hold on (infra/dynamodb_local.py)."""
+    return os.environ.get("RAILYARD_DYNAMODB_LOCAL_URL") or None
+
+
 # Nothing of the caller's own AWS set-up may reach the emulator, its Lambda workers or a packaging run.
 _PASSED_ON = (
     "PATH",

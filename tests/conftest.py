@@ -1,8 +1,13 @@
-"""What all tests share: bounded, repeatable chance."""
+"""What all tests share: bounded, repeatable chance; and a line about the fault suite."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    import pytest
 
 # The same examples on every machine and every run: a failure is a defect, never luck. `soak` looks for new ones.
 settings.register_profile(
@@ -11,3 +16,16 @@ settings.register_profile(
 )  # fmt: skip
 settings.register_profile("soak", settings.get_profile("default"), derandomize=False, max_examples=5000)
 settings.load_profile("default")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how much the fault suite has tried: tests note it as properties, which workers pass on."""
+    totals = {"fault_points": 0, "fault_violations": 0}
+    reports: list[Any] = [r for outcome in ("passed", "failed") for r in terminalreporter.stats.get(outcome, [])]
+    for report in reports:
+        for name, value in getattr(report, "user_properties", ()):
+            if name in totals:
+                totals[name] += value
+    if totals["fault_points"]:
+        line = f"fault suite: {totals['fault_points']} fault points, {totals['fault_violations']} violations"
+        terminalreporter.write_sep("=", line)

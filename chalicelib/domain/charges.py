@@ -173,7 +173,9 @@ class _Recorder:
         return draft.change()
 
     def _ended(self, status: ChargeStatus) -> Change:
-        self._set_attempt(_A.DECLINED if status is _C.DECLINED else _A.CANCELED)
+        # A person said so and the provider could not: keep an eye on it, as on any charge that was let go.
+        watch = {"due_at": self._due(self.timing.watch[0]), "resolves": 0} if self.source == "operator" else {}
+        self._set_attempt(_A.DECLINED if status is _C.DECLINED else _A.CANCELED, **watch)
         return end_attempt(self.draft, self.attempt, self.may_continue, self.timing, self._facts())
 
     def _waiting(self, status: ChargeStatus) -> Change | None:

@@ -201,7 +201,7 @@ def _settle(draft: Draft, operation: Operation, effect: Effect, facts: dict[str,
         draft.post("refund_released" if failed else "refund_settled", attempt, operation.amount, operation)
         draft.emit("refund.failed" if failed else "refund.succeeded", operation=done, facts=facts)
     elif operation.type is _T.REVERSAL:
-        draft.set_attempt(attempt, status=AttemptStatus.REVERSED, reversed=operation.amount)
+        draft.set_attempt(attempt, status=AttemptStatus.REVERSED, reversed=attempt.captured or operation.amount)
         if attempt.captured:
             draft.post("reversal", attempt, attempt.captured, operation)
         draft.emit("payment.reversal_succeeded", operation=done, facts=facts)

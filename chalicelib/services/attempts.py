@@ -178,7 +178,7 @@ def record(
                 current, found, answer.error, answer.exchange, may_continue=may_continue, timing=kit.timing, now=now
             )
         if isinstance(answer, NotFound):
-            window = min(kit.provider(found.provider).capabilities.settle_window, kit.settings.settle_window_cap)
+            window = kit.provider(found.provider).capabilities.settle_window
             return charges.record_not_found(
                 current, found, answer.exchange, settle_window=window, may_continue=may_continue, timing=kit.timing,
                 now=now,

@@ -179,10 +179,9 @@ def record_answer(
     mark: Mark | None = None,
 ) -> PaymentState:
     """Commit what a provider said, or failed to say, about an operation; raises AlreadyApplied with a mark."""
-    is_refund = operation.type in (_T.REFUND, _T.REVERSAL)
-    if isinstance(answer, Effect) and is_refund and answer.amount not in (None, operation.amount):
+    if isinstance(answer, Effect) and _is_other_money(operation, _attempt(state, operation), answer):
         logger.error(
-            "%s: the provider says %s refunded, we asked for %s. Compare it in the provider's dashboard",
+            "%s: the provider says amount %s, we asked for %s. Compare it in the provider's dashboard",
             operation.id,
             answer.amount,
             operation.amount,
@@ -213,6 +212,15 @@ def record_answer(
         if still is not None and still.status in OPERATION_OPEN:
             _hold(kit, still)
     return after
+
+
+def _is_other_money(operation: Operation, about: Attempt, effect: Effect) -> bool:
+    """Whether the provider talks about another amount than we do. A capture may take less than was held."""
+    if effect.amount is None or operation.type is _T.VOID:
+        return False
+    if operation.type is _T.CAPTURE:
+        return effect.amount > about.amount
+    return effect.amount != (_refund_amount(operation, about) or operation.amount)
 
 
 def _hold(kit: Kit, operation: Operation) -> None:

@@ -309,7 +309,8 @@ def _meaning(error: TransactWriteError, labels: Sequence[str]) -> PynamoDBExcept
     """What a canceled transaction means, by the position of the conditions that failed."""
     if _code(error) in ("TransactionConflictException", "TransactionInProgressException"):
         return Stale("the transaction met another one")
-    reasons = [(label, reason.code) for label, reason in zip(labels, error.cancellation_reasons, strict=False) if reason]
+    told = zip(labels, error.cancellation_reasons, strict=False)
+    reasons = [(label, reason.code) for label, reason in told if reason]
     if ("claim", _CONDITION_FAILED) in reasons:
         return KeyTaken()
     if ("mark", _CONDITION_FAILED) in reasons:

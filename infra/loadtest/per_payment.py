@@ -1,188 +1,452 @@
-"""What one simple payment costs: AWS calls, DynamoDB write units and handler CPU, by function.
+"""What one payment costs: AWS calls, DynamoDB units, messages, log bytes and handler CPU, by function.
 
     python -m infra.loadtest.per_payment [payments]
 
-A simple payment has no order, one endpoint, automatic capture and a synchronous answer. Everything
-runs in one process against moto; write units are counted from the bytes of each write by DynamoDB's
-published rules (a transactional write costs 2 units per started KB, an index entry 1 per started KB,
-a changed index key 2), because moto reports none. CPU is process time inside the handlers less what
-moto and the sandbox bank use: serializing, signing and parsing of AWS calls are included.
+A simple payment has no order, one endpoint, automatic capture and a provider that answers at once. The
+variants with an order, with ``Prefer: wait`` and with a partial refund after it are measured beside it.
+
+Everything runs in one process in the world of the fault suite (tests/support/world.py): the real handlers,
+real boto3 and PynamoDB clients, and behind their last hook, where a request would go on the wire, DynamoDB,
+SQS and Step Functions in memory. CPU is thread time inside the handlers less what those, the sandbox bank and
+the merchant use; serializing, signing and parsing AWS calls, and logs and metrics, are included. The caches of
+merchants' settings are warm. What urllib3 needs for a provider's or merchant's request is measured apart.
+
+Write units are counted from the bytes of each item by DynamoDB's published rules: 1 unit per started KB of the
+larger of the old and the new item, twice that in a transaction; an index entry (keys only, under 1 KB) costs 1
+to put, 1 to remove and 2 when its key changes. ``--check`` sends the same writes to the DynamoDB Local at
+RAILYARD_DYNAMODB_LOCAL_URL (infra/dynamodb_local.py) and shows the capacity it says they have consumed.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import io
+import json
+import random
 import statistics
-import sys
+import threading
 import time
+from base64 import b64decode, b64encode
 from collections import Counter, defaultdict
-from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from math import ceil
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from moto import mock_aws
-from moto.core.models import botocore_stubber
+import boto3
+from botocore.awsrequest import AWSResponse
+from chalice.local import LambdaEventConverter, RouteMatcher
 
+from chalicelib import config, wiring
+from chalicelib.domain.model import Tenant
+from chalicelib.observability import logger
+from chalicelib.providers.http import UrllibHttpClient
+from chalicelib.storage import items
+from chalicelib.storage.merchants import Merchants
+from infra.settings import HOST, dynamodb_local_url
 from tests.support import aws
-from tests.support.world import TENANT, World
+from tests.support.api import OpenVault
+from tests.support.world import TENANT, Activity, World, adapter_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-_INDEXES = {
-    "by_created": ("list_pk", "list_sk"),
-    "by_status": ("status_pk", "list_sk"),
-    "by_order": ("order_pk", "list_sk"),
-    "by_customer": ("customer_pk", "list_sk"),
-    "due": ("due_pk", "due_at"),
+    from chalicelib.providers.http import HttpAnswer, HttpClient
+    from infra.sandbox.outbox import Webhook
+
+_KB, _READ_KB = 1024, 4096
+_OUTSIDE = "outside"  # whoever is not Railyard
+_CREATED, _OK = 201, 300
+_UPI = {"type": "upi", "flow": "collect", "vpa": "success@sim"}
+_BODY = {
+    "amount": 149_900,
+    "currency": "INR",
+    "method": _UPI,
+    "customer": {"email": "asha@example.com", "contact": "+919800000000", "country": "IN"},
+    "metadata": {"cart": "42"},
 }
-_KB = 1024
+VARIANTS = ("simple", "with an order", "with Prefer: wait", "with a partial refund")
+
+# -- DynamoDB's arithmetic -------------------------------------------------------------------------
 
 
-def _size(value: dict[str, Any]) -> int:
-    """Bytes of one attribute value, by DynamoDB's item size rules."""
+def _size(value: Mapping[str, Any]) -> int:
+    """Bytes of one attribute value."""
     ((kind, content),) = value.items()
     if kind == "S":
         return len(content.encode())
     if kind == "N":
-        return ceil(len(content.strip("-0.").replace(".", "")) / 2) + 1
+        digits = content.lstrip("-").replace(".", "").strip("0")
+        return ceil(len(digits) / 2) + 1 + content.startswith("-")
     if kind == "B":
-        return len(content)
+        return len(content if isinstance(content, bytes) else b64decode(content))
     return 1
 
 
-def item_size(item: dict[str, Any]) -> int:
+def item_size(item: Mapping[str, Any] | None) -> int:
     """Bytes of an item: names and values."""
-    return sum(len(name) + _size(value) for name, value in item.items())
+    return sum(len(name.encode()) + _size(value) for name, value in (item or {}).items())
 
 
-class Meter:
-    """Counts write units from the requests, remembering items to know which index keys change."""
-
-    def __init__(self) -> None:
-        """Start from empty tables."""
-        self.items: dict[tuple[str, str, str], dict[str, Any]] = {}
-        self.units: Counter[str] = Counter()
-        self.sizes: defaultdict[str, list[int]] = defaultdict(list)
-
-    def put(self, table: str, item: dict[str, Any], *, transactional: bool) -> None:
-        """Count one put."""
-        key = (table, item["pk"]["S"], item["sk"]["S"])
-        old = self.items.get(key, {})
-        bigger = max(item_size(item), item_size(old))
-        self.units[table] += ceil(bigger / _KB) * (2 if transactional else 1)
-        self.units[table] += self._index_units(old, item)
-        self.items[key] = item
-        self.sizes[item.get("kind", {"S": "delivery"})["S"]].append(item_size(item))
-
-    @staticmethod
-    def _index_units(old: dict[str, Any], new: dict[str, Any]) -> int:
-        units = 0
-        for names in _INDEXES.values():
-            before = tuple(old.get(name, {}).get("S", old.get(name, {}).get("N")) for name in names)
-            after = tuple(new.get(name, {}).get("S", new.get(name, {}).get("N")) for name in names)
-            was, is_in = None not in before, None not in after
-            if was and is_in and before != after:
-                units += 2
-            elif was != is_in:
-                units += 1
-        return units
+def _index_units(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, keys: tuple[str, str]) -> int:
+    before, after = ([(item or {}).get(name) for name in keys] for item in (old, new))
+    was, is_in = None not in before, None not in after
+    if was and is_in:
+        return 2 if before != after else 0
+    return int(was or is_in)
 
 
-class Bench:
-    """A world with meters in its hooks."""
+def _read_units(operation: str, body: Mapping[str, Any], answer: Mapping[str, Any]) -> float:
+    each = 1.0 if body.get("ConsistentRead") else 0.5
+    if operation == "Query":
+        return each * max(1, ceil(sum(map(item_size, answer["Items"])) / _READ_KB))
+    if operation == "GetItem":
+        return each * max(1, ceil(item_size(answer.get("Item")) / _READ_KB))
+    return 0.0
 
-    def __init__(self) -> None:
-        """Make it inside mock_aws with tables."""
-        self.world = World()
-        self.meter = Meter()
-        self.calls: Counter[str] = Counter()
-        self.cpu: defaultdict[str, float] = defaultdict(float)
-        self._outside = 0.0
-        self._function = "api"
-        from chalicelib.storage import items  # noqa: PLC0415 - after bind()
 
-        dynamodb = items.PaymentsItem._get_connection().connection.client  # noqa: SLF001
-        dynamodb.meta.events.register_first("before-send.*.*", self._serve)
-        dynamodb.meta.events.register("before-parameter-build.dynamodb.*", self._count)
+# -- the bench -------------------------------------------------------------------------------------
 
-    def _serve(self, request: Any, **kwargs: Any) -> Any:
-        started = time.process_time()
-        response = botocore_stubber(request=request, **kwargs)
-        self._outside += time.process_time() - started
-        return response
 
-    def _count(self, params: dict[str, Any], model: Any, **_: Any) -> None:
-        self.calls[f"{self._function}: {model.name}"] += 1
-        if model.name == "TransactWriteItems":
-            for write in params["TransactItems"]:
-                if "Put" in write:
-                    self.meter.put(_table(write["Put"]["TableName"]), write["Put"]["Item"], transactional=True)
-                else:
-                    self.meter.units[_table(write["Update"]["TableName"])] += 2
-        elif model.name == "PutItem":
-            self.meter.put(_table(params["TableName"]), params["Item"], transactional=False)
-        elif model.name == "UpdateItem":
-            self.meter.units[_table(params["TableName"])] += 1
+@dataclass(slots=True)
+class Tally:
+    """What was used, by function and thing."""
 
-    @contextmanager
-    def timed(self, function: str) -> Iterator[None]:
-        """Charge the CPU of the block to a function."""
-        self._function, outside = function, self._outside
-        started = time.process_time()
-        yield
-        self.cpu[function] += time.process_time() - started - (self._outside - outside)
+    calls: Counter[tuple[str, str]] = field(default_factory=Counter)
+    writes: Counter[tuple[str, str]] = field(default_factory=Counter)  # (table, "items" or "indexes") → units
+    reads: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    invocations: Counter[str] = field(default_factory=Counter)
+    cpu: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    logged: Counter[str] = field(default_factory=Counter)
+    messages: Counter[str] = field(default_factory=Counter)
+    transitions: int = 0
+    largest: Counter[str] = field(default_factory=Counter)
 
-    def run_one(self, number: int) -> None:
-        """Take one simple payment to its end."""
-        from chalice.test import Client  # noqa: PLC0415 - imports the app, which reads the environment
+    def write_units(self, *tables: str) -> int:
+        """The units of some tables, indexes included."""
+        return sum(units for (table, _), units in self.writes.items() if table in tables)
 
-        from app import app  # noqa: PLC0415
 
+class _Sink(io.TextIOBase):
+    """Where logs and metrics go: counted, not kept."""
+
+    def __init__(self, bench: Bench) -> None:
+        self._bench = bench
+
+    def write(self, text: str) -> int:
+        self._bench.tally.logged[self._bench.running] += len(text.encode())
+        return len(text)
+
+
+class _Wire:
+    """An HttpClient whose other side is not counted."""
+
+    def __init__(self, bench: Bench, inner: HttpClient) -> None:
+        self._bench, self._inner = bench, inner
+
+    def request(
+        self, method: str, url: str, *, headers: Mapping[str, str], body: bytes | None = None,
+        read_timeout: float | None = None,
+    ) -> HttpAnswer:  # fmt: skip
+        to = "merchant" if "merchant" in url else "provider"
+        self._bench.tally.calls[self._bench.running, f"{to} {method}"] += 1
+        with self._bench.at(_OUTSIDE):
+            return self._inner.request(method, url, headers=headers, body=body, read_timeout=read_timeout)
+
+
+class _Raw:
+    """A response's body, as botocore reads it."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def stream(self, **_: Any) -> Iterator[bytes]:
+        yield self._content
+
+
+class Bench(World):
+    """A world with meters."""
+
+    def __init__(self, *, keep_traffic: bool = False) -> None:
+        """Becomes the world that all handlers use."""
+        self.running, self._since = _OUTSIDE, time.thread_time()
+        self.tally, self._keys = Tally(), 0
+        self.written: Counter[tuple[str, str]] = Counter()  # over all tallies
+        aws.ENVIRONMENT.update(POWERTOOLS_LOG_LEVEL="INFO", POWERTOOLS_METRICS_DISABLED="false")
+        super().__init__(traffic=[] if keep_traffic else None)
+        self._bring_real_clients()
+        from app import app  # noqa: PLC0415 - needs the environment first
+
+        self.app, self.sink = app, _Sink(self)
+        logger.setLevel("INFO")
+        logger.registered_handler.setStream(self.sink)  # type: ignore[attr-defined]  # a StreamHandler
+        self._events = LambdaEventConverter(RouteMatcher(list(app.routes)))
+        self._key = self.kit.merchants.create_key(Tenant(TENANT.merchant_id, "test"), "bench")
+
+    def _bring_real_clients(self) -> None:
+        """Clients as wiring.py makes them, answered where they would send."""
+        boto3.setup_default_session()
+        if boto3.DEFAULT_SESSION is None:
+            raise LookupError("boto3 has no session")
+        boto3.DEFAULT_SESSION.events.register_first("before-send.*.*", self._serve)
+        settings = config.load(aws.ENVIRONMENT)
+        kit = wiring.build(
+            settings, http=_Wire(self, self.kit.http), clock=self.clock, sleep=self.sleep,
+            jitter=random.Random(1).random,  # noqa: S311 - not cryptography
+        )  # fmt: skip
+        connection = items.PaymentsItem._get_connection().connection  # noqa: SLF001 - as tests/support/world.py
+        connection._client = None  # noqa: SLF001
+        connection.client.meta.events.register_first("before-send.*.*", self._serve)
+        for models in items._TABLES.values():  # noqa: SLF001
+            for model in models:
+                model._get_connection().connection._client = connection.client  # noqa: SLF001
+        merchants = Merchants(settings.prefix, OpenVault(), self.clock, 86_400)  # warm for the whole run
+        self.bring(replace(kit, merchants=merchants))
+        merchants.save(self.merchant())
+
+    # -- meters ----------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def at(self, name: str) -> Iterator[None]:
+        """Charge CPU to ``name``; whoever ran before goes on afterwards."""
+        before = self._switch(name)
+        try:
+            yield
+        finally:
+            self._switch(before)
+
+    def _switch(self, name: str) -> str:
+        now, before = time.thread_time(), self.running
+        self.tally.cpu[before] += now - self._since
+        self.running, self._since = name, now
+        return before
+
+    def _perform(self, activity: Activity) -> Any:
+        self.tally.invocations[activity.where] += 1
+        with self.at(activity.where):
+            return super()._perform(activity)
+
+    def _serve(self, request: Any, event_name: str, **_: Any) -> AWSResponse | None:
+        """Answer a request that is about to be sent."""
+        _, service, operation = event_name.split(".")
+        who = self.running
+        with self.at(_OUTSIDE):
+            body = json.loads(request.body)
+            self.tally.calls[who, f"{service} {operation}"] += 1
+            if operation == "SendMessageBatch":
+                self.tally.messages[body["QueueUrl"].rsplit("/", 1)[1]] += len(body["Entries"])
+            _, answer = self.aws_call(service, operation, body)
+            if "Error" in answer:
+                raise AssertionError(answer)  # what is measured here goes well
+            del answer["ResponseMetadata"]
+            raw = json.dumps(answer, default=_wire_value).encode()
+        return AWSResponse(request.url, 200, {"content-type": "application/x-amz-json-1.0"}, _Raw(raw))
+
+    def _dynamodb(self, operation: str, body: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        known = len(self.dynamo.log)
+        http, answer = super()._dynamodb(operation, body)
+        self.tally.reads[_table(body.get("TableName", ""))] += _read_units(operation, body, answer)
+        for write in self.dynamo.log[known:]:
+            table, twice = _table(write.table), 2 if operation == "TransactWriteItems" else 1
+            bytes_ = max(item_size(write.old), item_size(write.new))
+            for index in self.dynamo.tables[write.table].indexes.values():
+                units = _index_units(write.old, write.new, (index.hash_key, index.range_key))
+                self._count_write(table, "indexes", units)
+            self._count_write(table, "items", twice * ceil(bytes_ / _KB))
+            kind = (write.new or {}).get("kind", {"S": table})["S"]
+            self.tally.largest[kind] = max(self.tally.largest[kind], bytes_)
+        return http, answer
+
+    def _count_write(self, table: str, part: str, units: int) -> None:
+        self.tally.writes[table, part] += units
+        self.written[table, part] += units
+
+    # -- the way of a payment --------------------------------------------------------------------
+
+    def request(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Any:
+        """One HTTP request through the deployed application; returns its JSON."""
+        event = self._events.create_lambda_event(method, path, dict(headers), body)
+        event["requestContext"]["requestId"] = "bench"
+        event["body"] = body.decode()
+        context = SimpleNamespace(aws_request_id="bench")
+        answer = self.perform("api", lambda: self.app(event, context))
+        if answer["statusCode"] >= _OK:
+            raise AssertionError(answer)
+        return json.loads(answer["body"] or "null")
+
+    def _post(self, webhook: Webhook) -> None:
+        self.hooks.remove(webhook)
+        path = f"/webhooks/{adapter_of(webhook.provider)}/acct_{webhook.provider}"
+        self.request("POST", path, webhook.headers, webhook.body)
+
+    def _send(self, path: str, body: Mapping[str, Any], **more: str) -> Any:
+        self._keys += 1
         headers = {
-            "Authorization": f"Bearer {self.world.secret_key}",
-            "Idempotency-Key": f"bench-{number}",
-            "Content-Type": "application/json",
-        }
-        body = (
-            b'{"amount":149900,"currency":"INR","method":{"type":"upi","flow":"collect","vpa":"success@sim"},'
-            b'"customer":{"email":"asha@example.com","contact":"+919800000000","country":"IN"},"metadata":{"cart":"42"}}'
+            "Authorization": f"Bearer {self._key}", "Content-Type": "application/json",
+            "Idempotency-Key": f"bench-{self._keys}",
+        } | more  # fmt: skip
+        return self.request("POST", path, headers, json.dumps(body).encode())
+
+    def pay(self, variant: str) -> None:
+        """One payment of that variant, until everything about it is quiet."""
+        body, more = dict(_BODY), {}
+        if variant == "with an order":
+            wish = {"amount": _BODY["amount"], "currency": "INR", "receipt": "1001"}
+            body["order_id"] = self._send("/v1/orders", wish)["id"]
+        if variant == "with Prefer: wait":
+            more["Prefer"] = "wait=10"
+        payment = self._send("/v1/payments", body, **more)
+        self.run(horizon=5)
+        if variant == "with a partial refund":
+            self._send(f"/v1/payments/{payment['id']}/refunds", {"amount": 50_000, "reason": "Sole came off"})
+            self.run(horizon=5)
+        execution = self.executions.pop(f"{payment['id']}-1")
+        self.tally.transitions += len(execution.history)
+        row = self.dynamo.tables[f"{aws.PREFIX}-payments"].get(
+            {"pk": {"S": f"{TENANT.merchant_id}/{TENANT.mode}/{payment['id']}"}, "sk": {"S": "a#payment"}}
         )
-        with Client(app) as client, self.timed("api"):
-            response = client.http.post("/v1/payments", headers=headers, body=body)
-        if response.status_code != 201:  # noqa: PLR2004
-            raise SystemExit(response.body)
-        self.world.run(horizon=1)
+        if row is None or row["status"]["S"] != "succeeded" or any(self.queues.values()):
+            raise AssertionError(row)
+
+    def measure(self, variant: str, count: int) -> tuple[Tally, list[float]]:
+        """The tally of ``count`` payments, and the CPU of each in milliseconds."""
+        with contextlib.redirect_stdout(self.sink):  # type: ignore[type-var]  # only written to
+            self.pay(variant)  # warm
+            self.tally, total, each = Tally(), 0.0, []
+            for _ in range(count):
+                self.pay(variant)
+                used = sum(seconds for name, seconds in self.tally.cpu.items() if name != _OUTSIDE)
+                each.append((used - total) * 1000)
+                total = used
+        return self.tally, each
 
 
 def _table(name: str) -> str:
-    return name.rsplit("-", 1)[1]
+    return name.rsplit("-", 1)[-1]
+
+
+def _wire_value(value: object) -> Any:
+    if isinstance(value, bytes):
+        return b64encode(value).decode()
+    if isinstance(value, datetime):
+        return value.timestamp()
+    raise TypeError(type(value))
+
+
+# -- beside it -------------------------------------------------------------------------------------
+
+
+def client_cpu(count: int = 200) -> list[float]:
+    """CPU milliseconds of each of ``count`` requests of the provider client, to a server on loopback."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(201)
+            self.send_header("Content-Length", "600")
+            self.end_headers()
+            self.wfile.write(b" " * 600)
+
+        def log_message(self, *_: object) -> None:
+            """Nobody reads it."""
+
+    server = HTTPServer((HOST, 0), Handler)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    client, each = UrllibHttpClient(1.0, 3.0), []
+    headers = {"authorization": "Bearer key", "content-type": "application/json", "idempotency-key": "key"}
+    for _ in range(count):
+        began = time.thread_time()
+        client.request("POST", f"http://{HOST}:{server.server_port}/v1/charges", headers=headers, body=b"{}" * 200)
+        each.append((time.thread_time() - began) * 1000)
+    server.shutdown()
+    server.server_close()
+    return each
+
+
+def consumed(
+    endpoint: str, traffic: list[tuple[str, dict[str, Any], dict[str, Any]]]
+) -> defaultdict[tuple[str, str], float]:
+    """The write units that a DynamoDB says it has used for the writes of ``traffic``; its tables must be new."""
+    aws.create_tables(endpoint)
+    client = boto3.client("dynamodb", endpoint_url=endpoint)
+    send = {
+        "PutItem": client.put_item, "UpdateItem": client.update_item, "TransactWriteItems": client.transact_write_items,
+    }  # fmt: skip
+    used: defaultdict[tuple[str, str], float] = defaultdict(float)
+    for operation, body, _ in traffic:
+        if operation not in send:
+            continue
+        wish = {name: value for name, value in _with_bytes(body).items() if not name.startswith("Return")}
+        wish.pop("ClientRequestToken", None)
+        answer = send[operation](**wish, ReturnConsumedCapacity="INDEXES")
+        capacities = answer["ConsumedCapacity"]
+        for capacity in capacities if isinstance(capacities, list) else [capacities]:
+            table = _table(capacity["TableName"])
+            indexes = sum(index["CapacityUnits"] for index in capacity.get("GlobalSecondaryIndexes", {}).values())
+            used[table, "indexes"] += indexes
+            used[table, "items"] += capacity["CapacityUnits"] - indexes
+    return used
+
+
+def _with_bytes(value: Any) -> Any:
+    """Binary values as boto3 wants them."""
+    if isinstance(value, dict):
+        if set(value) == {"B"}:
+            return {"B": b64decode(value["B"])}
+        return {name: _with_bytes(inner) for name, inner in value.items()}
+    return [_with_bytes(inner) for inner in value] if isinstance(value, list) else value
+
+
+# -- the report ------------------------------------------------------------------------------------
+
+
+def _spread(values: list[float]) -> str:
+    return f"min {min(values):.2f}, median {statistics.median(values):.2f}, max {max(values):.2f}"
+
+
+def report(variant: str, tally: Tally, each: list[float]) -> None:
+    """Print what a variant costs."""
+    count = len(each)
+    print(f"\n{variant}")
+    for table in sorted({table for table, _ in tally.writes}):
+        items_, indexes = (tally.writes[table, part] / count for part in ("items", "indexes"))
+        print(f"  write units {table:11} {items_ + indexes:5g}  = {items_:g} items + {indexes:g} index entries")
+    print(f"  write units payments + guards: {tally.write_units('payments', 'guards') / count:g}")
+    print("  read units:", {table: units / count for table, units in sorted(tally.reads.items()) if units})
+    functions = [name for name in tally.invocations if name != _OUTSIDE]
+    for name in functions:
+        calls = {call: number / count for (who, call), number in sorted(tally.calls.items()) if who == name}
+        print(
+            f"  {name:8} {tally.invocations[name] / count:g} invocations, {tally.cpu[name] / count * 1000:5.2f} ms CPU, "
+            f"{tally.logged[name] / count:5.0f} B logged; {', '.join(f'{n:g} {c}' for c, n in calls.items())}"
+        )
+    print(f"  handler CPU, ms: {_spread(each)}")
+    print(f"  messages: { {queue: number / count for queue, number in sorted(tally.messages.items())} }")
+    print(f"  state transitions: {tally.transitions / count:g}; largest items, bytes: {dict(tally.largest)}")
 
 
 def main() -> None:
-    """Print the table."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 50
-    aws.set_environment()
-    with mock_aws():
-        aws.create_tables()
-        bench = Bench()
-        bench.world.meter = bench.timed
-        bench.run_one(0)  # warm
-        bench.meter, bench.calls = Meter(), Counter()
-        totals: list[float] = []
-        for number in range(1, count + 1):
-            bench.cpu = defaultdict(float)
-            bench.run_one(number)
-            totals.append(sum(bench.cpu.values()) * 1000)
-    print(f"{count} simple payments of {TENANT.merchant_id}")
-    print("write units per payment:", {table: units / count for table, units in sorted(bench.meter.units.items())})
-    print("  payments + guards:", (bench.meter.units["payments"] + bench.meter.units["guards"]) / count)
-    print("item bytes, largest:", {kind: max(sizes) for kind, sizes in bench.meter.sizes.items()})
-    print("AWS calls per payment:", {call: round(number / count, 2) for call, number in sorted(bench.calls.items())})
-    quantiles = statistics.quantiles(totals, n=20)
-    print(
-        f"handler CPU per payment, ms: median {statistics.median(totals):.1f}, min {min(totals):.1f}, p95 {quantiles[-1]:.1f}"
-    )
-    print("  last one by function, ms:", {name: round(used * 1000, 2) for name, used in bench.cpu.items()})
+    """Measure all variants and print them."""
+    parser = argparse.ArgumentParser(description="What one payment costs.")
+    parser.add_argument("count", nargs="?", type=int, default=100, help="payments of each variant")
+    parser.add_argument("--check", action="store_true", help="compare with the capacity DynamoDB Local reports")
+    options = parser.parse_args()
+    with Bench(keep_traffic=options.check) as bench:
+        for variant in VARIANTS:
+            report(variant, *bench.measure(variant, options.count))
+    print(f"\na provider's or merchant's request by urllib3, CPU ms: {_spread(client_cpu())}")
+    endpoint = dynamodb_local_url()
+    if options.check and endpoint is not None:
+        said = consumed(endpoint, bench.traffic or [])
+        print("\nwrite units of everything above, warming up included: counted here, reported by DynamoDB Local")
+        for (table, part), units in sorted(bench.written.items()):
+            print(f"  {table:11} {part:8} {units:7} {said[table, part]:7g}")
 
 
 if __name__ == "__main__":

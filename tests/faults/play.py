@@ -245,6 +245,11 @@ class Play:
         with unarmed(self.world):
             return str(payments.get(self.world.kit, TENANT, payment_id).status)
 
+    def needs_attention(self, payment_id: str) -> bool:
+        """Whether a person has been asked."""
+        with unarmed(self.world):
+            return payments.get(self.world.kit, TENANT, payment_id).needs_attention
+
 
 def _show_payment(state: PaymentState) -> Mapping[str, object]:
     return {"id": state.payment.id, "status": str(state.payment.status), "version": state.payment.version}

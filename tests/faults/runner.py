@@ -63,12 +63,15 @@ def faults(points: list[Point], kind: Kind) -> Iterator[Fault]:
 
 
 def check(
-    scenario: Scenario, kind: Kind, prepare: Callable[[World], None] | None = None
+    scenario: Scenario, kind: Kind, prepare: Callable[[World], None] | None = None, *, enough: int | None = None
 ) -> tuple[int, list[str]]:
-    """Strike at every point of a scenario; the number of runs and what they broke."""
+    """Strike at every point of a scenario, or until ``enough`` is found; the number of runs and what they broke."""
     recorded = run(scenario, None, prepare).points
-    count, found = 0, []
+    count = 0
+    found: list[str] = []
     for fault in faults(recorded, kind):
+        if len(found) == enough:
+            break
         count += 1
         outcome = run(scenario, fault, prepare)
         problems = outcome.problems

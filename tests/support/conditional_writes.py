@@ -199,7 +199,9 @@ class ConditionalWrites:
         old = claim(expires_at=NOW.timestamp() - 0.001)
         tables.store.commit(orders.create(factories.make_order()), now=later(-60), claim=old)
         assert tables.queries.idempotency(old.key, NOW) is None
-        tables.store.commit(orders.create(factories.make_order()), now=NOW, claim=replace(old, expires_at=NOW.timestamp()))
+        tables.store.commit(
+            orders.create(factories.make_order()), now=NOW, claim=replace(old, expires_at=NOW.timestamp())
+        )
         assert tables.queries.idempotency(old.key, NOW) is not None  # it lives to the end of its last moment
         unchanged(tables, orders.create(factories.make_order()), KeyTaken, claim=old)
 
@@ -243,6 +245,29 @@ class ConditionalWrites:
         assert not tables.store.claim_due(pk, "a#payment", due, later(300))
         assert tables.load(story.payment.id).payment.due_at == later(300)
         assert tables.store.claim_due(pk, "a#payment", later(300).timestamp(), later(600))
+
+    def test_a_lease_is_taken_whatever_kind_of_row_it_is_on(self, tables: Tables) -> None:
+        order = factories.make_order()
+        tables.store.commit(orders.create(order), now=NOW)
+        story = stored(tables)
+        story.send()
+        story.hear(_C.ACTION_REQUIRED)
+        story.apply(payments.give_up(story.state, PaymentStatus.CANCELED, TIMING, NOW))
+        paid = succeeded(tables)
+        change, refund = operations.request_refund(paid.state, None, None, partial=True, timing=TIMING, now=NOW)
+        paid.apply(change)
+        for identifier, sk, due in (
+            (order.id, "a#order", order.due_at),
+            (story.payment.id, "a#att#01", later(TIMING.watch[0])),
+            (paid.payment.id, f"a#op#{refund.id}", refund.due_at),
+        ):
+            assert due is not None
+            pk = f"mer_01TEST/test/{identifier}"
+            assert tables.store.claim_due(pk, sk, due.timestamp(), later(5000)), sk
+            assert not tables.store.claim_due(pk, sk, due.timestamp(), later(5000)), sk
+            assert tables.store.drop_due(pk, sk, later(5000).timestamp()), sk
+        assert tables.load(paid.payment.id).operations[0].due_at is None
+        assert tables.load(story.payment.id).attempts[0].due_at is None
 
     def test_a_row_that_needs_no_more_work_leaves_the_index_only_with_its_lease(self, tables: Tables) -> None:
         story = stored(tables)

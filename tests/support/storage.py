@@ -67,12 +67,12 @@ def connections(endpoint: str | None = None, pool: int = 10) -> Iterator[None]:
     before = [(model, model._connection, model.Meta.host, model.Meta.max_pool_connections) for model in models]
     try:
         items.bind(aws.PREFIX)
-        shared = None
+        client: Any = None
         for model in models:
             model._connection, model.Meta.host, model.Meta.max_pool_connections = None, endpoint, pool
-            connection = model._get_connection().connection
-            shared = shared or connection.client  # one client for all: it takes a while to make
-            connection._client = shared
+            opened = model._get_connection().connection
+            client = client or opened.client  # one client for all: it takes a while to make
+            opened._client = client
         yield
     finally:
         for model, connection, host, size in before:

@@ -130,17 +130,16 @@ class Story:
     def _check_events(self, change: Change, before: PaymentState) -> None:
         """No change without its event; numbers without gaps, ending at the version."""
         assert change.payment is not None
-        for subject, old, new in (
-            (before.payment.id, before.payment.version, change.payment.version),
-            (before.order and before.order.id, before.order and before.order.version, change.order and change.order.version),
-        ):
-            numbers = [event.sequence for event in change.events if event.subject_id == subject]
+        subjects: list[tuple[Order | Payment, Order | Payment | None]] = [(before.payment, change.payment)]
+        if before.order is not None:
+            subjects.append((before.order, change.order))
+        for old, new in subjects:
+            numbers = [event.sequence for event in change.events if event.subject_id == old.id]
             if new is None:
                 assert not numbers
                 continue
-            assert old is not None
-            assert numbers == list(range(old + 1, new + 1))
-            assert numbers, f"{subject} changed without an event"
+            assert numbers == list(range(old.version + 1, new.version + 1))
+            assert numbers, f"{old.id} changed without an event"
 
     @staticmethod
     def _check_moves(before: PaymentState, after: PaymentState, *, is_new: bool) -> None:
@@ -203,7 +202,9 @@ class Story:
         for attempt in attempts:
             reversals = [o for o in self.state.operations if o.attempt_id == attempt.id and o.type is _T.REVERSAL]
             assert len(reversals) == (attempt.status in (_A.LATE_SUCCEEDED, _A.REVERSED))
-        still_open = [o.id for o in self.state.operations if o.type in (_T.CAPTURE, _T.VOID) and o.status in OPERATION_OPEN]
+        still_open = [
+            o.id for o in self.state.operations if o.type in (_T.CAPTURE, _T.VOID) and o.status in OPERATION_OPEN
+        ]
         if p.open_operation:
             assert p.open_operation in still_open
         assert len(still_open) <= 1

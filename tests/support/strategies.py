@@ -26,7 +26,9 @@ COUNTS = st.integers(0, 1000)
 TENANTS = st.builds(Tenant, WORDS.map("mer_{}".format), st.sampled_from(["test", "live"]))
 SCALARS = st.one_of(st.none(), st.booleans(), st.integers(-(2**53), 2**53), TEXT,
                     st.floats(allow_nan=False, allow_infinity=False).filter(math.isfinite))  # fmt: skip
-JSON = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3), max_leaves=6)
+JSON = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3), max_leaves=6
+)
 OBJECTS = st.dictionaries(TEXT, JSON, max_size=4)
 STRINGS = st.dictionaries(TEXT, TEXT, max_size=4)
 ERRORS = st.builds(

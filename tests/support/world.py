@@ -49,6 +49,8 @@ from tests.support.aws import ENVIRONMENT, PREFIX
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from pynamodb.models import Model
+
     from chalicelib.config import Settings
     from infra.sandbox.outbox import Webhook
 
@@ -65,7 +67,7 @@ _RELAY_BATCH = 10
 _STALL = 40.0  # seconds a frozen process may still wake up after: the functions' own time-out is 45
 _READS = frozenset({"dynamodb.GetItem", "dynamodb.Query", "dynamodb.BatchGetItem"})
 
-Kind = Literal["crash_before", "crash_after", "conflict", "refused", "lost", "twin", "stall"]
+Kind = Literal["crash_before", "crash_after", "conflict", "refused", "lost", "twin", "stall", "rival"]
 
 
 class Crash(BaseException):
@@ -115,6 +117,7 @@ class Fault:
     lost                        the call has its effect and the answer is lost
     twin                        the same event or request comes a second time and overtakes this one
     stall                       the process freezes for 40 s while the rest of the world goes on
+    rival                       somebody else does something of their own (``World.rival``) just before
 
     With ``patient`` a client whose request broke asks again only when everything is quiet.
     """
@@ -161,6 +164,7 @@ class World:
     queues: dict[str, list[Message]] = field(default_factory=lambda: {name: [] for name in _QUEUES})
     dead: list[tuple[str, Message]] = field(default_factory=list)
     executions: dict[str, Execution] = field(default_factory=dict)
+    rival: Callable[[], None] | None = None
     lose_starts: int = 0  # so many workflow starts are refused
     inbox: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     inbox_statuses: list[int] = field(default_factory=list)  # the merchant's next answers; then 200
@@ -177,7 +181,7 @@ class World:
     def __post_init__(self) -> None:
         self.bank = make_bank(self.clock.epoch, seed=str(self.seed))
         http = _Network(self)
-        sqs, stepfunctions = _clients()
+        wires = _wires()
         settings = replace(_settings(), sweep_passes=1)
         randomness = random.Random(self.seed)
         self.kit = Kit(
@@ -186,8 +190,8 @@ class World:
             store=Store(PREFIX),
             queries=Queries(PREFIX),
             merchants=_FixedMerchants(self.merchant()),
-            queues=Queues(sqs, {name: f"https://queue.test/{name}" for name in _QUEUES}),  # type: ignore[misc]
-            workflows=Workflows(stepfunctions, settings.state_machine_arn),
+            queues=Queues(wires.sqs, {name: f"https://queue.test/{name}" for name in _QUEUES}),  # type: ignore[misc]
+            workflows=Workflows(wires.stepfunctions, settings.state_machine_arn),
             http=http,
             provider=wiring.providers(http),
             now=self.clock,
@@ -198,6 +202,11 @@ class World:
 
     def enter(self) -> World:
         """Become the world that clients and handlers see; ids are the same in every run."""
+        wires = _wires()
+        for model, connection in wires.tables.items():
+            if not _current:
+                _found[model] = model._connection
+            model._connection = connection
         _current[:] = [self]
         wiring.install(self.kit)
         ids.randbits = random.Random(self.seed).getrandbits
@@ -214,6 +223,9 @@ class World:
 
     def close(self) -> None:
         """Leave the clients to whoever comes next."""
+        if _current:
+            for model, connection in _found.items():
+                model._connection = connection
         _current.clear()
         ids.randbits = secrets.randbits
 
@@ -262,6 +274,9 @@ class World:
             raise Crash(call)
         if fault.kind == "twin":
             self._twin()
+        elif fault.kind == "rival":
+            assert self.rival is not None
+            self.rival()
         elif fault.kind == "stall":
             self._advance(self.clock.time + _STALL)
         elif fault.kind in ("crash_after", "lost"):
@@ -347,6 +362,10 @@ class World:
             payment_definition(), json.loads(body["input"]), self._task, name, wake_at=self.clock.time
         )
         return {"executionArn": name, "startDate": self.clock()}
+
+    def new_message(self, body: str) -> Message:
+        """A message that can be received now."""
+        return Message(self._id("msg"), body, self.clock.time)
 
     def _id(self, prefix: str) -> str:
         self._numbers[prefix] += 1
@@ -600,24 +619,37 @@ def _after_call(model: Any, **_: Any) -> None:
         _current[0].aws_answered(model.service_model.service_name, model.name)
 
 
+class _Wires(NamedTuple):
+    """The clients of this process: made once, hooked up to the world of the moment."""
+
+    sqs: Any
+    stepfunctions: Any
+    tables: Mapping[type[Model], Any]  # PynamoDB's connections, all with one client
+
+
 @lru_cache(maxsize=1)
-def _clients() -> tuple[Any, Any]:
-    """The clients of SQS and Step Functions; made once, and hooked up together with DynamoDB's."""
-    aws.set_environment()
+def _wires() -> _Wires:
     items.bind(PREFIX)
-    dynamodb = items.PaymentsItem._get_connection().connection.client
-    for models in items._TABLES.values():
-        for model in models:
-            model._get_connection().connection._client = dynamodb
+    tables: dict[type[Model], Any] = {}
+    dynamodb = None
+    for model in [model for models in items._TABLES.values() for model in models]:
+        before, model._connection = model._connection, None
+        tables[model] = model._get_connection()
+        dynamodb = dynamodb or tables[model].connection.client
+        tables[model].connection._client = dynamodb
+        model._connection = before
     sqs, stepfunctions = boto3.client("sqs"), boto3.client("stepfunctions")
     logger.addHandler(_Witness())
     for client in (sqs, stepfunctions, dynamodb):
         # A third of botocore's time goes into where and as whom it would send; nothing here is sent.
-        client._resolve_endpoint_ruleset = lambda *_, **__: ("https://aws.test", {}, {})
-        client._user_agent_creator = SimpleNamespace(to_string=lambda: "test")
-        client.meta.events.register_first("before-call.*.*", _before_call)
-        client.meta.events.register_last("after-call.*.*", _after_call)
-    return sqs, stepfunctions
+        client._resolve_endpoint_ruleset = lambda *_, **__: ("https://aws.test", {}, {})  # type: ignore[union-attr]
+        client._user_agent_creator = SimpleNamespace(to_string=lambda: "test")  # type: ignore[union-attr]
+        client.meta.events.register_first("before-call.*.*", _before_call)  # type: ignore[union-attr]
+        client.meta.events.register_last("after-call.*.*", _after_call)  # type: ignore[union-attr]
+    return _Wires(sqs, stepfunctions, tables)
+
+
+_found: dict[type[Model], Any] = {}  # the connections of before the first world
 
 
 @lru_cache(maxsize=1)

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from chalicelib.domain import charges
-from chalicelib.domain.charges import Mismatch, NOT_FOUND_READS
+from chalicelib.domain import charges, operations
+from chalicelib.domain.charges import NOT_FOUND_READS, Mismatch
 from chalicelib.domain.errors import ErrorClass, ErrorCode
 from chalicelib.domain.outcome import Charge, ChargeStatus, EffectStatus, Exchange
-from chalicelib.domain import operations
 from chalicelib.domain.states import AttemptStatus, OperationStatus, OperationType, OrderStatus, PaymentStatus
 from tests.support import factories
 from tests.support.factories import AMOUNT, ISSUER, LOST, NOW, REFUSED, TIMING, later
@@ -31,14 +30,22 @@ def sent(**fields: Any) -> Story:
 def not_found(story: Story, *, may_continue: Any = never) -> None:
     story.apply(
         charges.record_not_found(
-            story.state, story.attempt(), None, settle_window=SETTLE, may_continue=may_continue, timing=TIMING, now=story.now
+            story.state,
+            story.attempt(),
+            None,
+            settle_window=SETTLE,
+            may_continue=may_continue,
+            timing=TIMING,
+            now=story.now,
         )
     )
 
 
 def unknown(story: Story, *, resolved: bool) -> None:
     story.apply(
-        charges.record_unknown(story.state, story.attempt(), LOST, None, resolved=resolved, timing=TIMING, now=story.now)
+        charges.record_unknown(
+            story.state, story.attempt(), LOST, None, resolved=resolved, timing=TIMING, now=story.now
+        )
     )
 
 
@@ -136,7 +143,9 @@ def test_an_action_is_never_polled_past_the_payments_time() -> None:
     assert story.payment.due_at == story.payment.expires_at
 
 
-@pytest.mark.parametrize("fields", [{"amount": AMOUNT + 1}, {"amount": 0}, {"currency": "USD"}, {"captured": AMOUNT + 1}, {"captured": -1}])
+@pytest.mark.parametrize(
+    "fields", [{"amount": AMOUNT + 1}, {"amount": 0}, {"currency": "USD"}, {"captured": AMOUNT + 1}, {"captured": -1}]
+)
 @pytest.mark.parametrize("status", sorted(_C))
 def test_a_statement_about_other_money_is_never_believed(status: ChargeStatus, fields: dict[str, Any]) -> None:
     story = sent()
@@ -230,8 +239,9 @@ def test_not_found_is_definite_on_the_second_read_after_the_settle_window() -> N
     assert (story.attempt().status, story.attempt().not_found) == (_A.UNKNOWN, NOT_FOUND_READS - 1)
     not_found(story, may_continue=always)
     assert (story.attempt().status, story.payment.status) == (_A.NOT_SENT, _P.PROCESSING)
-    assert story.attempt().error is not None
-    assert story.attempt().error.error_class is ErrorClass.PROVIDER_UNAVAILABLE
+    error = story.attempt().error
+    assert error is not None
+    assert error.error_class is ErrorClass.PROVIDER_UNAVAILABLE
 
 
 def test_an_answerless_resolve_between_two_reads_does_not_forget_the_first() -> None:
@@ -337,7 +347,12 @@ def test_money_held_late_and_taken_since_is_booked_and_given_back_once() -> None
     assert [journal.type for journal in change.journals] == ["late_charge"]
     assert len(story.state.operations) == 1
     done = operations.record_effect(
-        story.state, story.operation(), factories.effect(EffectStatus.SUCCEEDED), timing=TIMING, now=NOW, source="webhook"
+        story.state,
+        story.operation(),
+        factories.effect(EffectStatus.SUCCEEDED),
+        timing=TIMING,
+        now=NOW,
+        source="webhook",
     )
     story.apply(done)
     assert story.attempt().status is _A.REVERSED
@@ -363,7 +378,9 @@ def test_nothing_is_heard_of_a_charge_that_has_been_given_back(reversal_is: str)
     story = let_go("declined")
     story.hear(_C.SUCCEEDED)
     told = factories.effect(EffectStatus.SUCCEEDED)
-    story.apply(operations.record_effect(story.state, story.operation(), told, timing=TIMING, now=NOW, source="webhook"))
+    story.apply(
+        operations.record_effect(story.state, story.operation(), told, timing=TIMING, now=NOW, source="webhook")
+    )
     said = {"declined": _C.DECLINED, "authorized": _C.AUTHORIZED, "captured": _C.SUCCEEDED}[reversal_is]
     assert story.hear(said) is None
 
@@ -374,7 +391,11 @@ def test_nothing_is_heard_of_a_charge_that_has_been_given_back(reversal_is: str)
 def test_a_capture_in_the_providers_dashboard_succeeds_the_payment() -> None:
     story = authorized(order=factories.make_order())
     story.hear(_C.SUCCEEDED, captured=1000)
-    assert (story.payment.status, story.payment.amount_captured, story.attempt().status) == (_P.SUCCEEDED, 1000, _A.CAPTURED)
+    assert (story.payment.status, story.payment.amount_captured, story.attempt().status) == (
+        _P.SUCCEEDED,
+        1000,
+        _A.CAPTURED,
+    )
 
 
 def test_a_capture_heard_by_webhook_ends_our_own_capture_with_the_amount_taken() -> None:

@@ -37,7 +37,9 @@ JOURNALS = st.lists(
 
 
 def test_the_documented_table_is_there() -> None:
-    assert {"capture", "refund_reserved", "refund_settled", "refund_released", "refund_returned", "reversal"} <= set(TYPES)
+    assert {"capture", "refund_reserved", "refund_settled", "refund_released", "refund_returned", "reversal"} <= set(
+        TYPES
+    )
 
 
 @pytest.mark.parametrize(("journal_type", "debit", "credit"), DOCUMENTED)

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from chalicelib.domain import charges, operations, payments, routing
 from chalicelib.domain.charges import Mismatch
@@ -50,8 +57,12 @@ class PaymentLife(RuleBasedStateMachine):
 
     story: Story
 
-    @initialize(with_order=st.booleans(), capture=st.sampled_from(["automatic", "manual"]), lapse=st.booleans(),
-                start=st.sampled_from(["fresh", "fresh", "review", "block", "sent", *[*_EARLY] * 2]))  # fmt: skip
+    @initialize(
+        with_order=st.booleans(),
+        capture=st.sampled_from(["automatic", "manual"]),
+        lapse=st.booleans(),
+        start=st.sampled_from(["fresh", "fresh", "review", "block", "sent", *[*_EARLY] * 2]),
+    )
     def create(self, with_order: bool, capture: str, lapse: bool, start: str) -> None:  # noqa: FBT001
         verdict = start if start in ("review", "block") else "allow"
         order = factories.make_order(amount=AMOUNT) if with_order and verdict != "block" else None
@@ -149,9 +160,16 @@ class PaymentLife(RuleBasedStateMachine):
     # -- what providers say of charges -------------------------------------------------------------
 
     @precondition(_has_attempts)
-    @rule(pick=PICK, status=st.sampled_from(ChargeStatus), captured=PARTS, reference=st.sampled_from(["ch_1", "ch_2", None]),
-          error=st.sampled_from([TECHNICAL, ISSUER, None]))  # fmt: skip
-    def a_charge_is_told(self, pick: int, status: ChargeStatus, captured: int, reference: str | None, error: Any) -> None:
+    @rule(
+        pick=PICK,
+        status=st.sampled_from(ChargeStatus),
+        captured=PARTS,
+        reference=st.sampled_from(["ch_1", "ch_2", None]),
+        error=st.sampled_from([TECHNICAL, ISSUER, None]),
+    )
+    def a_charge_is_told(
+        self, pick: int, status: ChargeStatus, captured: int, reference: str | None, error: Any
+    ) -> None:
         fields: dict[str, Any] = {"provider_reference": reference}
         if status is ChargeStatus.SUCCEEDED:
             fields["captured"] = captured
@@ -174,9 +192,14 @@ class PaymentLife(RuleBasedStateMachine):
         story = self.story
         story.apply(
             charges.record_not_sent(
-                story.state, self._attempt(pick), REFUSED, None,
-                may_continue=self._may_continue, timing=TIMING, now=story.now,
-            )  # fmt: skip
+                story.state,
+                self._attempt(pick),
+                REFUSED,
+                None,
+                may_continue=self._may_continue,
+                timing=TIMING,
+                now=story.now,
+            )
         )
 
     @precondition(_has_attempts)
@@ -194,7 +217,13 @@ class PaymentLife(RuleBasedStateMachine):
     def a_look_up_finds_nothing(self, pick: int) -> None:
         story, attempt = self.story, self._attempt(pick)
         change = charges.record_not_found(
-            story.state, attempt, None, settle_window=30.0, may_continue=self._may_continue, timing=TIMING, now=story.now
+            story.state,
+            attempt,
+            None,
+            settle_window=30.0,
+            may_continue=self._may_continue,
+            timing=TIMING,
+            now=story.now,
         )
         early = (story.now - attempt.deadline_at).total_seconds() < 30
         ended = change is not None and change.state(story.state).attempt(attempt.id).status is _A.NOT_SENT  # type: ignore[union-attr]
@@ -243,7 +272,9 @@ class PaymentLife(RuleBasedStateMachine):
         story = self.story
         refundable = story.payment.amount_refundable
         try:
-            change, made = operations.request_refund(story.state, amount, None, partial=True, timing=TIMING, now=story.now)
+            change, made = operations.request_refund(
+                story.state, amount, None, partial=True, timing=TIMING, now=story.now
+            )
         except (StateConflict, InvalidRequest):
             assert story.payment.status is not _P.SUCCEEDED or refundable == 0 or (amount or 0) > refundable
             return
@@ -268,7 +299,9 @@ class PaymentLife(RuleBasedStateMachine):
         story = self.story
         told = factories.effect(status, provider_reference=reference)
         story.apply(
-            operations.record_effect(story.state, self._operation(pick), told, timing=TIMING, now=story.now, source="webhook")
+            operations.record_effect(
+                story.state, self._operation(pick), told, timing=TIMING, now=story.now, source="webhook"
+            )
         )
 
     @precondition(_has_operations)
@@ -280,8 +313,12 @@ class PaymentLife(RuleBasedStateMachine):
         )
 
     @precondition(_has_attempts)
-    @rule(pick=PICK, amount=st.sampled_from([1, 300, AMOUNT, 2 * AMOUNT]), again=st.booleans(),
-          status=st.sampled_from(EffectStatus))  # fmt: skip
+    @rule(
+        pick=PICK,
+        amount=st.sampled_from([1, 300, AMOUNT, 2 * AMOUNT]),
+        again=st.booleans(),
+        status=st.sampled_from(EffectStatus),
+    )
     def a_refund_is_made_at_the_provider(self, pick: int, amount: int, again: bool, status: EffectStatus) -> None:  # noqa: FBT001
         story, attempt = self.story, self._attempt(pick)
         self.refunds += 0 if again else 1
@@ -307,4 +344,4 @@ class PaymentLife(RuleBasedStateMachine):
 
 
 def test_no_sequence_of_facts_breaks_a_promise() -> None:
-    run_state_machine_as_test(PaymentLife, settings=settings(max_examples=300, stateful_step_count=30))  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(PaymentLife, settings=settings(max_examples=300, stateful_step_count=30))

@@ -52,7 +52,9 @@ def call(story: Story, number: int = -1) -> None:
 def tell(story: Story, status: EffectStatus, number: int = -1, **fields: Any) -> Change | None:
     told = factories.effect(status, **fields)
     return story.apply(
-        operations.record_effect(story.state, story.operation(number), told, timing=TIMING, now=story.now, source="webhook")
+        operations.record_effect(
+            story.state, story.operation(number), told, timing=TIMING, now=story.now, source="webhook"
+        )
     )
 
 
@@ -89,7 +91,7 @@ def test_a_capture_is_accepted_once_and_handed_to_the_queue() -> None:
     assert story.events[-1].operation_id == made.id
     for again in (capture, void):
         with pytest.raises(StateConflict) as refused:
-            again(story)  # type: ignore[operator]
+            again(story)
         assert (refused.value.code, refused.value.status) == ("operation_in_progress", 409)
 
 
@@ -98,7 +100,11 @@ def test_a_partial_capture_pays_the_order_and_gives_up_the_rest() -> None:
     capture(story, 1000)
     call(story)
     tell(story, _E.SUCCEEDED)
-    assert (story.payment.status, story.payment.amount_captured, story.payment.amount_authorized) == (_P.SUCCEEDED, 1000, AMOUNT)
+    assert (story.payment.status, story.payment.amount_captured, story.payment.amount_authorized) == (
+        _P.SUCCEEDED,
+        1000,
+        AMOUNT,
+    )
     assert money(story) == (1000, 0, 0)
     assert story.attempt().status is _A.CAPTURED
     assert story.state.order is not None
@@ -149,7 +155,11 @@ def test_a_void_cancels_with_the_providers_answer() -> None:
     assert story.payment.status is _P.AUTHORIZED
     call(story)
     tell(story, _E.SUCCEEDED)
-    assert (story.payment.status, story.attempt().status, story.operation().status) == (_P.CANCELED, _A.VOIDED, _X.SUCCEEDED)
+    assert (story.payment.status, story.attempt().status, story.operation().status) == (
+        _P.CANCELED,
+        _A.VOIDED,
+        _X.SUCCEEDED,
+    )
     assert story.state.order is not None
     assert story.state.order.live_payment_id is None
 
@@ -186,10 +196,16 @@ def test_a_failed_void_of_a_lapsed_authorization_stays_with_a_person_until_it_is
 
 @pytest.mark.parametrize("past", [0.0, AUTHORIZATION_WINDOW])
 @pytest.mark.parametrize("told_by", ["charge", "effect"])
-def test_without_a_void_the_payment_is_canceled_at_once_and_the_release_confirmed_later(past: float, told_by: str) -> None:
+def test_without_a_void_the_payment_is_canceled_at_once_and_the_release_confirmed_later(
+    past: float, told_by: str
+) -> None:
     story = authorized(order=factories.make_order())
     made = void(story, lapse=True)
-    assert (story.payment.status, story.attempt().status, story.payment.open_operation) == (_P.CANCELED, _A.VOIDED, None)
+    assert (story.payment.status, story.attempt().status, story.payment.open_operation) == (
+        _P.CANCELED,
+        _A.VOIDED,
+        None,
+    )
     assert story.operation().due_at == later(AUTHORIZATION_WINDOW)
     story.wait(past)
     if told_by == "charge":

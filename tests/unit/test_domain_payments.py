@@ -9,12 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.domain import charges, draft, payments
+from chalicelib.domain import charges, draft, orders, payments
 from chalicelib.domain.errors import ErrorCode, InvalidRequest, StateConflict
-from chalicelib.domain import orders
 from chalicelib.domain.outcome import ChargeStatus
 from chalicelib.domain.payments import next_step
-from chalicelib.domain.states import AttemptStatus, IllegalMove, OperationStatus, OperationType, OrderStatus, PaymentStatus
+from chalicelib.domain.states import (
+    AttemptStatus,
+    IllegalMove,
+    OperationStatus,
+    OperationType,
+    OrderStatus,
+    PaymentStatus,
+)
 from tests.support import factories
 from tests.support.asl import payment_definition
 from tests.support.factories import AMOUNT, LOST, NOW, TIMING, candidate, later
@@ -87,7 +93,9 @@ def test_a_blocked_payment_replaces_nothing() -> None:
 def test_a_payment_with_a_charge_under_way_is_never_given_up(status: AttemptStatus) -> None:
     payment = factories.make_payment(status=_P.PROCESSING)
     attempt = factories.make_attempt(payment, status=status)
-    state = factories.state_of(factories.make_payment(id=payment.id, status=_P.PROCESSING, open_attempt=attempt.id), [attempt])
+    state = factories.state_of(
+        factories.make_payment(id=payment.id, status=_P.PROCESSING, open_attempt=attempt.id), [attempt]
+    )
     with pytest.raises(IllegalMove, match="may be a charge already"):
         payments.give_up(state, _P.CANCELED, TIMING, NOW)
 
@@ -221,8 +229,9 @@ def test_an_order_that_is_over_neither_ends_again_nor_takes_a_payment(final: Ord
     ("wish", "code"), [({"amount": AMOUNT - 1}, "amount_mismatch"), ({"currency": "USD"}, "currency_mismatch")]
 )
 def test_a_payment_of_another_size_than_its_order_is_refused(wish: dict[str, Any], code: str) -> None:
+    fields: dict[str, Any] = {"amount": AMOUNT, "currency": "INR", "now": NOW} | wish
     with pytest.raises(InvalidRequest) as refused:
-        orders.check_payable(factories.make_order(), **({"amount": AMOUNT, "currency": "INR", "now": NOW} | wish))
+        orders.check_payable(factories.make_order(), **fields)
     assert (refused.value.code, refused.value.status) == (code, 422)
 
 
@@ -261,7 +270,9 @@ def states_of_a_payment() -> dict[str, Story]:
     exhausted.send()
     for _ in TIMING.resolve:
         exhausted.apply(
-            charges.record_unknown(exhausted.state, exhausted.attempt(), LOST, None, resolved=True, timing=TIMING, now=NOW)
+            charges.record_unknown(
+                exhausted.state, exhausted.attempt(), LOST, None, resolved=True, timing=TIMING, now=NOW
+            )
         )
     declined = Story.begin()
     declined.send()

@@ -150,7 +150,9 @@ def test_what_was_never_sent_may_go_elsewhere(error_class: ErrorClass) -> None:
 
 @pytest.mark.parametrize("status", sorted(set(AttemptStatus) - {AttemptStatus.DECLINED, AttemptStatus.NOT_SENT}))
 @pytest.mark.parametrize("error_class", [None, *sorted(ErrorClass)])
-def test_nothing_but_a_definite_no_leads_to_another_attempt(status: AttemptStatus, error_class: ErrorClass | None) -> None:
+def test_nothing_but_a_definite_no_leads_to_another_attempt(
+    status: AttemptStatus, error_class: ErrorClass | None
+) -> None:
     last = ended("a", 1, status, error_class)
     assert not may_try_again(last)
     assert chosen(route([last])) is None
@@ -169,21 +171,24 @@ def test_a_request_that_was_never_sent_may_go_to_the_same_provider_unless_our_se
 
 
 def test_a_third_provider_is_never_asked() -> None:
-    tried = [ended("a", 1, AttemptStatus.DECLINED, ErrorClass.CONFIG), ended("b", 2, AttemptStatus.DECLINED, ErrorClass.CONFIG)]
+    tried = [
+        ended("a", 1, AttemptStatus.DECLINED, ErrorClass.CONFIG),
+        ended("b", 2, AttemptStatus.DECLINED, ErrorClass.CONFIG),
+    ]
     decision = route(tried)
     assert decision.chosen is None
     assert "provider 3 of at most 2" in decision.skipped["acct_c"]
 
 
 def test_a_fourth_attempt_is_never_made() -> None:
-    tried = [ended("a", number, AttemptStatus.NOT_SENT, ErrorClass.RATE_LIMITED) for number in range(1, MAX_ATTEMPTS + 1)]
+    tried = [
+        ended("a", number, AttemptStatus.NOT_SENT, ErrorClass.RATE_LIMITED) for number in range(1, MAX_ATTEMPTS + 1)
+    ]
     assert chosen(route(tried[:-1])) is not None
     assert chosen(route(tried)) is None
 
 
-ENDS = st.tuples(
-    st.sampled_from(AttemptStatus), st.one_of(st.none(), st.sampled_from(ErrorClass))
-)
+ENDS = st.tuples(st.sampled_from(AttemptStatus), st.one_of(st.none(), st.sampled_from(ErrorClass)))
 
 
 @given(st.lists(ENDS, max_size=6))

@@ -42,7 +42,7 @@ def over_the_wire(item: Model) -> Model:
 
 
 def _normal(number: str) -> str:
-    return number[:-2] if number.endswith(".0") else number
+    return number.removesuffix(".0")
 
 
 @pytest.mark.parametrize(("values", "to_item", "of_item"), ENTITIES, ids=NAMES)
@@ -134,4 +134,3 @@ def test_what_is_merely_false_is_stored(value: object) -> None:
     stored = items.JSON(null=True).serialize(value)
     assert stored is not None
     assert items.JSON(null=True).deserialize(stored) == value
-

@@ -105,7 +105,9 @@ def test_a_merchant_without_an_endpoint_has_no_secret(merchants: Merchants, vaul
 def test_test_and_live_settings_are_two_worlds(merchants: Merchants, vault: Vault, clock: Clock) -> None:
     live = TENANT._replace(mode="live")
     merchants.save(MERCHANT)
-    merchants.save(replace(MERCHANT, tenant=live, name="Live", accounts=(replace(MERCHANT.accounts[0], id="acct_live"),)))
+    merchants.save(
+        replace(MERCHANT, tenant=live, name="Live", accounts=(replace(MERCHANT.accounts[0], id="acct_live"),))
+    )
     fresh = another(merchants, vault, clock)
     assert [account.id for account in fresh.get(TENANT).accounts] == ["acct_a", "acct_b"]
     assert [account.id for account in fresh.get(live).accounts] == ["acct_live"]
@@ -165,7 +167,9 @@ def test_sealing_twice_gives_different_bytes(vault: Vault) -> None:
     assert vault.seal(TENANT, "x", {"a": "b"}) != vault.seal(TENANT, "x", {"a": "b"})
 
 
-def test_an_item_copied_to_another_merchant_opens_nothing(merchants: Merchants, tables: Tables, vault: Vault, clock: Clock) -> None:
+def test_an_item_copied_to_another_merchant_opens_nothing(
+    merchants: Merchants, tables: Tables, vault: Vault, clock: Clock
+) -> None:
     merchants.save(MERCHANT)
     for item in tables.all_items("merchants"):
         if item["pk"]["S"] == TENANT.merchant_id:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +72,9 @@ def listed(pages: list[Page]) -> list[str]:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
-def test_a_list_is_newest_first_and_its_pages_lose_and_repeat_nothing(tables: Tables, tenant: Tenant, limit: int) -> None:
+def test_a_list_is_newest_first_and_its_pages_lose_and_repeat_nothing(
+    tables: Tables, tenant: Tenant, limit: int
+) -> None:
     written = [write(tables, tenant, number).id for number in range(7)]
     pages = walk(lambda cursor: tables.queries.payments(tenant, limit=limit, cursor=cursor))
     assert listed(pages) == written[::-1]
@@ -108,8 +110,8 @@ def test_the_status_filter_shows_that_status_only(tables: Tables, tenant: Tenant
     for number in range(6):
         write(tables, tenant, number, status=PaymentStatus.FAILED if number % 2 else PaymentStatus.CREATED)
     for status, expected in ((PaymentStatus.FAILED, 3), (PaymentStatus.CREATED, 3), (PaymentStatus.PROCESSING, 0)):
-        pages = walk(lambda cursor, status=status: tables.queries.payments(tenant, limit=2, cursor=cursor, status=status))  # type: ignore[misc]
-        found = [payment for page in pages for payment in page.data]
+        read = partial(tables.queries.payments, tenant, limit=2, status=status)
+        found = [payment for page in walk(lambda cursor, read=read: read(cursor=cursor)) for payment in page.data]  # type: ignore[misc]
         assert [payment.status for payment in found] == [status] * expected
 
 
@@ -147,7 +149,7 @@ def test_other_filters_work_within_a_page_that_may_be_short_but_has_a_cursor(
     )
     assert listed(rare) == [written[1], written[0]]
     assert len(rare) > 1  # nothing matched among the newest: short pages that go on
-    assert [len(page.data) for page in rare][0] == 0
+    assert not rare[0].data
 
 
 @settings(max_examples=12)
@@ -162,7 +164,9 @@ def test_whatever_is_kept_and_however_small_the_pages_all_of_it_is_listed_once(
     before, queries.MAX_ROWS = queries.MAX_ROWS, most
     try:
         pages = walk(
-            lambda cursor: tables.queries.payments(tenant, limit=limit, cursor=cursor, keep=lambda p: p.amount - 1 in kept)
+            lambda cursor: tables.queries.payments(
+                tenant, limit=limit, cursor=cursor, keep=lambda p: p.amount - 1 in kept
+            )
         )
     finally:
         queries.MAX_ROWS = before
@@ -186,7 +190,9 @@ def test_orders_are_listed_and_filtered(tables: Tables, tenant: Tenant) -> None:
     assert listed(pages) == [order.id for order in reversed(made)]
     assert listed([tables.queries.orders(tenant, limit=9, cursor=None, status="canceled")]) == [made[0].id]
     assert listed([tables.queries.orders(tenant, limit=9, cursor=None, status="created")]) == [made[2].id, made[1].id]
-    assert listed([tables.queries.orders(tenant, limit=9, cursor=None, keep=lambda o: o.id == made[1].id)]) == [made[1].id]
+    assert listed([tables.queries.orders(tenant, limit=9, cursor=None, keep=lambda o: o.id == made[1].id)]) == [
+        made[1].id
+    ]
 
 
 def test_refunds_are_listed_and_other_operations_are_not(tables: Tables, tenant: Tenant) -> None:
@@ -197,13 +203,15 @@ def test_refunds_are_listed_and_other_operations_are_not(tables: Tables, tenant:
     made = []
     for amount in (10, 20, 30):
         story.wait(1)
-        change, refund = operations.request_refund(story.state, amount, None, partial=True, timing=TIMING, now=story.now)
+        change, refund = operations.request_refund(
+            story.state, amount, None, partial=True, timing=TIMING, now=story.now
+        )
         story.apply(change)
         made.append(refund.id)
     told = factories.effect(EffectStatus.SUCCEEDED)
-    refund = story.state.operation(made[1])
-    assert refund is not None
-    story.apply(operations.record_effect(story.state, refund, told, timing=TIMING, now=story.now, source="webhook"))
+    second = story.state.operation(made[1])
+    assert second is not None
+    story.apply(operations.record_effect(story.state, second, told, timing=TIMING, now=story.now, source="webhook"))
     pages = walk(lambda cursor: tables.queries.refunds(tenant, limit=2, cursor=cursor))
     assert listed(pages) == made[::-1]
     assert listed([tables.queries.refunds(tenant, limit=9, cursor=None, status="succeeded")]) == [made[1]]
@@ -317,5 +325,3 @@ def test_a_list_is_the_same_whatever_the_number_of_shards_it_was_written_with(ta
     three = open_tables(list_shards=3, client=tables.client)
     written += [write(three, tenant, number).id for number in range(4, 8)]
     assert listed(walk(lambda cursor: three.queries.payments(tenant, limit=3, cursor=cursor))) == written[::-1]
-
-

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from pynamodb.exceptions import TransactWriteError
+from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, ReadTimeoutError
+from pynamodb.exceptions import PutError, TransactWriteError, UpdateError
 
 from chalicelib.domain import orders, payments
 from chalicelib.storage import items
@@ -89,6 +90,35 @@ def test_a_refused_transaction_means_what_its_reasons_say(
     with pytest.raises(meaning) as caught:
         tables.store.commit(orders.create(factories.make_order()), now=NOW, claim=claim(), mark=mark())
     assert type(caught.value) is meaning
+
+
+LOST_ANSWERS = [
+    ReadTimeoutError(endpoint_url="https://dynamodb.example"),
+    ConnectTimeoutError(endpoint_url="https://dynamodb.example"),
+    EndpointConnectionError(endpoint_url="https://dynamodb.example"),
+]
+
+
+@pytest.mark.parametrize("lost", LOST_ANSWERS, ids=lambda lost: type(lost).__name__)
+def test_a_lost_answer_is_an_error_that_says_so_and_never_taken_for_a_refusal(
+    tables: Tables, refusal: list[Any], lost: Exception
+) -> None:
+    # It may have been written: whoever asked comes again, and meets the key, the mark or the new version.
+    refusal.append((lost, []))
+    with pytest.raises(TransactWriteError) as caught:
+        tables.store.commit(orders.create(factories.make_order()), now=NOW, claim=claim(), mark=mark())
+    assert caught.value.cause is lost
+    story = stored(tables)
+    for act in (
+        lambda: tables.store.claim_due(f"mer_01TEST/test/{story.payment.id}", "a#payment", 1.0, NOW),
+        lambda: tables.store.answer("key", 200, b""),
+    ):
+        refusal.append((lost, []))
+        with pytest.raises(UpdateError):
+            act()
+    refusal.append((lost, []))
+    with pytest.raises(PutError):
+        tables.store.take_slot("waiters", 7, "me", NOW, 1)
 
 
 def test_one_bad_item_among_failed_conditions_of_its_kind_is_not_taken_for_contention(

@@ -1,0 +1,287 @@
+"""The store's conditional writes on running services: one by one, and with everybody at once.
+
+The same checks as in moto (tests/unit/test_storage_store.py) on the emulator that `make run` uses and,
+by `make test-dynamodb-local`, on Amazon's own DynamoDB Local. Only here writers really race.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import boto3
+import pytest
+
+from chalicelib.domain import operations, orders, payments
+from chalicelib.domain.errors import StateConflict
+from chalicelib.domain.ids import new_id
+from chalicelib.domain.outcome import ChargeStatus
+from chalicelib.domain.states import OrderStatus
+from chalicelib.storage.store import AlreadyApplied, KeyTaken, Stale
+from infra.emulator import Emulator
+from infra.settings import HOST, LocalSettings, dynamodb_local_url
+from tests.support import aws, factories
+from tests.support.conditional_writes import ConditionalWrites, claim, mark
+from tests.support.factories import AMOUNT, NOW, TENANT, TIMING, later
+from tests.support.storage import Tables, connections, open_tables, order_put, stored, succeeded
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from chalicelib.domain.model import Change
+
+T = TypeVar("T")
+SERVICES = ["emulator", *(["dynamodb-local"] if dynamodb_local_url() else [])]
+pytestmark = pytest.mark.xdist_group("storage-contract")
+
+
+@pytest.fixture(scope="module")
+def emulator_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port = probe.getsockname()[1]
+    settings = LocalSettings(port, 0, 0, 0, tmp_path_factory.mktemp("emulator"))
+    emulator = Emulator(settings)
+    emulator.start()
+    yield settings.endpoint
+    emulator.stop()
+
+
+@pytest.fixture(scope="module", params=SERVICES)
+def tables(request: pytest.FixtureRequest) -> Iterator[Tables]:
+    url = dynamodb_local_url() if request.param == "dynamodb-local" else request.getfixturevalue("emulator_url")
+    with connections(url, pool=64):
+        client = boto3.client("dynamodb", endpoint_url=url)
+        for name in client.list_tables()["TableNames"]:
+            client.delete_table(TableName=name)
+        aws.create_tables(url)
+        yield open_tables(client=client)
+
+
+def at_once(number: int, act: Callable[[int], T]) -> list[T]:
+    """What ``act(0)`` to ``act(number - 1)`` return, all begun at the same moment."""
+    start = threading.Barrier(number)
+
+    def run(index: int) -> T:
+        start.wait(timeout=30)
+        return act(index)
+
+    with ThreadPoolExecutor(number) as pool:
+        return list(pool.map(run, range(number)))
+
+
+def outcome(commit: Callable[[], object]) -> str:
+    """``written``, or the name of the store's refusal."""
+    try:
+        commit()
+    except (Stale, KeyTaken, AlreadyApplied) as refused:
+        return type(refused).__name__
+    return "written"
+
+
+def insisting(tables: Tables, payment_id: str, decide: Callable[[Any], Change | None], tries: int = 400) -> bool:
+    """Decide again on fresh state until the write holds, as services/kit.py does; False if there is nothing to do."""
+    for _ in range(tries):
+        change = decide(tables.load(payment_id))
+        if change is None:
+            return False
+        if outcome(lambda change=change: tables.store.commit(change, now=NOW)) == "written":  # type: ignore[misc]
+            return True
+    raise AssertionError("the write never got through")
+
+
+class TestConditionalWrites(ConditionalWrites):
+    """One by one."""
+
+
+class TestManyAtOnce:
+    """All at the same time."""
+
+    def test_of_sixteen_writers_on_one_version_exactly_one_wins(self, tables: Tables) -> None:
+        story = stored(tables)
+        for round_number in range(4):
+            state = tables.load(story.payment.id)
+            assert state.payment.version == round_number + 1
+
+            def write(index: int, state: Any = state) -> str:
+                change = payments.resume(state, TIMING, NOW, f"writer {index}")
+                return outcome(lambda: tables.store.commit(change, now=NOW))
+
+            assert sorted(at_once(16, write)) == ["Stale"] * 15 + ["written"]
+        events = tables.queries.events(TENANT, story.payment.id)
+        assert [event.sequence for event in events] == [1, 2, 3, 4, 5]
+
+    def test_sixteen_writers_that_insist_all_get_through_and_leave_no_gap(self, tables: Tables) -> None:
+        story = stored(tables)
+
+        def write(index: int) -> bool:
+            return insisting(tables, story.payment.id, lambda s: payments.resume(s, TIMING, NOW, f"writer {index}"))
+
+        assert at_once(16, write) == [True] * 16
+        payment = tables.load(story.payment.id).payment
+        events = tables.queries.events(TENANT, story.payment.id)
+        assert (payment.run, payment.version) == (17, 17)
+        assert [event.sequence for event in events] == list(range(1, 18))
+        assert len({event.data.get("reason") for event in events}) == 17
+
+    def test_of_fifty_claims_of_one_key_exactly_one_has_an_effect(self, tables: Tables) -> None:
+        key, tenant = claim(), TENANT._replace(merchant_id=new_id("mer", NOW))
+
+        def create(index: int) -> str:
+            order = factories.make_order(tenant=tenant, receipt=str(index))
+            for _ in range(400):  # a transaction that met another one is tried again
+                said = outcome(lambda: tables.store.commit(orders.create(order), now=NOW, claim=key))
+                if said != "Stale":
+                    return said
+            return "never"
+
+        assert sorted(at_once(50, create)) == ["KeyTaken"] * 49 + ["written"]
+        assert len(tables.queries.orders(tenant, limit=100, cursor=None).data) == 1
+
+    def test_of_fifty_deliveries_of_one_provider_event_exactly_one_has_an_effect(self, tables: Tables) -> None:
+        seen, tenant = mark(), TENANT._replace(merchant_id=new_id("mer", NOW))
+
+        def ingest(_: int) -> str:
+            order = factories.make_order(tenant=tenant)
+            for _try in range(400):
+                said = outcome(lambda: tables.store.commit(orders.create(order), now=NOW, mark=seen))
+                if said != "Stale":
+                    return said
+            return "never"
+
+        assert sorted(at_once(50, ingest)) == ["AlreadyApplied"] * 49 + ["written"]
+
+    def test_of_sixteen_workers_exactly_one_gets_the_permit_to_charge(self, tables: Tables) -> None:
+        story = stored(tables)
+        chosen = factories.candidate()
+        change = payments.begin_attempt(story.state, chosen, factories.decision(chosen), TIMING, NOW)
+        said = at_once(16, lambda _: outcome(lambda: tables.store.commit(change, now=NOW)))
+        assert sorted(said) == ["Stale"] * 15 + ["written"]
+        assert len(tables.load(story.payment.id).attempts) == 1
+
+    def test_refunds_at_once_never_exceed_what_was_captured(self, tables: Tables) -> None:
+        story = succeeded(tables)
+        part = AMOUNT // 3
+
+        def refund(_: int) -> bool:
+            def decide(state: Any) -> Change | None:
+                if state.payment.amount_refundable < part:
+                    return None
+                change, _made = operations.request_refund(state, part, None, partial=True, timing=TIMING, now=NOW)
+                return change
+
+            return insisting(tables, story.payment.id, decide)
+
+        assert sum(at_once(12, refund)) == 3
+        payment = tables.load(story.payment.id).payment
+        assert (payment.amount_refunding, payment.amount_refundable) == (3 * part, AMOUNT - 3 * part)
+
+    def test_of_eight_payments_for_one_order_exactly_one_is_live(self, tables: Tables) -> None:
+        order = factories.make_order()
+        tables.client.put_item(**order_put(order))
+
+        def create(_: int) -> str:
+            payment = factories.make_payment(order_id=order.id)
+            for _try in range(400):
+                current = tables.queries.order(TENANT, order.id)
+                assert current is not None
+                if current.live_payment_id is not None:
+                    return "refused"
+                change = payments.create(payment, current, None, TIMING, NOW)
+                if outcome(lambda change=change: tables.store.commit(change, now=NOW)) == "written":  # type: ignore[misc]
+                    return payment.id
+            return "never"
+
+        made = [said for said in at_once(8, create) if said != "refused"]
+        live = tables.queries.order(TENANT, order.id)
+        assert live is not None
+        assert made == [live.live_payment_id]
+
+    def test_an_order_is_either_canceled_or_paid_for(self, tables: Tables) -> None:
+        for _ in range(5):
+            order = factories.make_order()
+            tables.client.put_item(**order_put(order))
+            payment = factories.make_payment(order_id=order.id)
+            changes = [orders.end(order, OrderStatus.CANCELED, NOW), payments.create(payment, order, None, TIMING, NOW)]
+            said = at_once(2, lambda index: outcome(lambda: tables.store.commit(changes[index], now=NOW)))  # noqa: B023
+            assert sorted(said) in (["Stale", "written"], ["Stale", "Stale"])
+            stored_order = tables.queries.order(TENANT, order.id)
+            assert stored_order is not None
+            assert (stored_order.status == "canceled") == (said[0] == "written")
+            assert (tables.queries.payment_state(TENANT, payment.id) is not None) == (said[1] == "written")
+
+    def test_places_are_never_taken_twice(self, tables: Tables) -> None:
+        name = new_id("slots", NOW)
+
+        def take(index: int) -> int | None:
+            return next((n for n in range(6) if tables.store.take_slot(name, n, f"waiter {index}", NOW, 60)), None)
+
+        taken = [place for place in at_once(40, take) if place is not None]
+        assert sorted(taken) == [0, 1, 2, 3, 4, 5]
+
+    def test_of_sixteen_answers_to_a_leased_key_exactly_one_is_kept(self, tables: Tables) -> None:
+        key = claim(lease_until=NOW.timestamp() + 25)
+        tables.store.commit(orders.create(factories.make_order()), now=NOW, claim=key)
+        said = at_once(16, lambda index: tables.store.answer(key.key, 200, str(index).encode()))
+        kept = tables.queries.idempotency(key.key, NOW)
+        assert kept is not None
+        assert [str(index).encode() for index, won in enumerate(said) if won] == [kept.body]
+
+    def test_of_sixteen_sweepers_exactly_one_takes_overdue_work(self, tables: Tables) -> None:
+        story = stored(tables)
+        pk, due = f"mer_01TEST/test/{story.payment.id}", later(TIMING.lease).timestamp()
+        said = at_once(16, lambda index: tables.store.claim_due(pk, "a#payment", due, later(1000 + index)))
+        assert sum(said) == 1
+        assert tables.load(story.payment.id).payment.due_at == later(1000 + said.index(True))
+
+    def test_a_lease_and_a_decision_at_once_both_hold_or_one_comes_again(self, tables: Tables) -> None:
+        for _ in range(5):
+            story = stored(tables)
+            pk, due = f"mer_01TEST/test/{story.payment.id}", later(TIMING.lease).timestamp()
+            change = payments.resume(story.state, TIMING, NOW, "x")
+            acts: list[Callable[[], object]] = [
+                lambda change=change: outcome(lambda: tables.store.commit(change, now=NOW)),  # type: ignore[misc]
+                lambda pk=pk, due=due: tables.store.claim_due(pk, "a#payment", due, later(500)),  # type: ignore[misc]
+            ]
+            said = at_once(2, lambda index, acts=acts: acts[index]())  # type: ignore[misc]
+            assert said[0] in ("written", "Stale")
+            assert said[1] in (True, False)
+            assert tables.load(story.payment.id).payment.version == (2 if said[0] == "written" else 1)
+
+    def test_an_event_counted_by_many_workers_counts_once_and_many_events_all_count(self, tables: Tables) -> None:
+        tenant, seen = TENANT._replace(merchant_id=new_id("mer", NOW)), mark()
+        totals = {("balance/INR", "merchant:payable"): -7}
+
+        def project(the_mark: Any) -> bool:
+            for _ in range(400):
+                try:
+                    return tables.store.project(tenant, totals, the_mark, NOW)
+                except Stale:
+                    continue
+            raise AssertionError("never got through")
+
+        assert sum(at_once(16, lambda _: project(seen))) == 1
+        assert all(at_once(16, lambda index: project(replace(seen, key=f"{seen.key}-{index}"))))
+        assert tables.queries.totals(tenant, "balance/INR") == {"merchant:payable": -7 * 17}
+
+    def test_a_merchants_second_capture_at_the_same_moment_is_refused(self, tables: Tables) -> None:
+        story = stored(tables, capture="manual")
+        story.send()
+        story.hear(ChargeStatus.AUTHORIZED)
+
+        def capture(_: int) -> str:
+            for _try in range(400):
+                try:
+                    change, _made = operations.request_capture(
+                        tables.load(story.payment.id), None, partial=True, timing=TIMING, now=NOW
+                    )
+                except StateConflict as refused:
+                    return refused.code
+                if outcome(lambda change=change: tables.store.commit(change, now=NOW)) == "written":  # type: ignore[misc]
+                    return "accepted"
+            return "never"
+
+        assert sorted(at_once(8, capture)) == ["accepted", *["operation_in_progress"] * 7]

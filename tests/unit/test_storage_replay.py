@@ -1,0 +1,243 @@
+"""Items that were stored by an earlier release are still read: tests/data/items-v1.json never changes.
+
+A new attribute must be optional, an old one must stay readable one release back. When the way things
+are stored changes on purpose, add items-v2.json beside it (`python -m tests.unit.test_storage_replay 2`)
+and keep this one for as long as items of that kind may be in a table.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import fields, is_dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from chalicelib.domain.errors import ErrorClass, ErrorCode, PaymentError
+from chalicelib.domain.model import Attempt, Delivery, Event, Journal, Leg, Operation, Order, Payment, Reference
+from chalicelib.domain.states import AttemptStatus, OperationStatus, OperationType, OrderStatus, PaymentStatus
+from chalicelib.storage import items, mapping, store
+from chalicelib.storage.store import Claim, Mark
+from tests.support import factories
+from tests.support.factories import NOW, TENANT, later
+
+if TYPE_CHECKING:
+    from pynamodb.models import Model
+
+DATA = Path(__file__).parents[1] / "data"
+FILES = sorted(DATA.glob("items-v*.json"))
+ERROR = PaymentError(ErrorClass.DECLINED_ISSUER, ErrorCode.INSUFFICIENT_FUNDS, "Insufficient funds.", "51")
+
+OF_ITEM: dict[str, Any] = {
+    "payment": mapping.payment_of, "order": mapping.order_of, "attempt": mapping.attempt_of,
+    "operation": mapping.operation_of, "event": mapping.event_of, "journal": mapping.journal_of,
+    "delivery": mapping.delivery_of,
+}  # fmt: skip
+
+
+def samples() -> dict[str, Any]:
+    """One value of each kind with every field set, and one with as few as there can be."""
+    pay, order, att, op, rf = (f"{prefix}_01KAQ000000000000000000001" for prefix in ("pay", "order", "att", "op", "rf"))
+    payment = Payment(
+        tenant=TENANT, id=pay, status=PaymentStatus.SUCCEEDED, amount=149_900, currency="INR", capture="manual",
+        method={"type": "card", "token": "tok_1", "last4": "1111"}, customer={"email": "a@example.com", "country": "IN"},
+        order_id=order, return_url="https://shop.example/back", description="Sari ✓", metadata={"cart": "7"},
+        risk={"decision": "allow", "score": 0, "reasons": []}, created_at=NOW, updated_at=later(1), expires_at=later(1800),
+        due_at=later(90), version=7, run=2, amount_authorized=149_900, amount_captured=149_900, amount_refundable=148_900,
+        amount_refunding=600, amount_refunded=300, amount_disputed=100, provider="razorpay", provider_reference="pay_Qa1",
+        next_action={"type": "redirect", "url": "https://bank.example"}, error=ERROR, attempts=2, open_attempt=att,
+        winning_attempt=att, open_operation=op, needs_attention=True, customer_key="cus_1",
+    )  # fmt: skip
+    attempt = Attempt(
+        tenant=TENANT, id=att, payment_id=pay, number=2, reference=f"{pay}-02", provider="razorpay", account="acct_razorpay",
+        status=AttemptStatus.CAPTURED, amount=149_900, currency="INR", route={"rule": "standard", "order": ["acct_razorpay"]},
+        created_at=NOW, updated_at=later(1), deadline_at=later(45), captured=149_900, reversed=1, provider_reference="pay_Qa1",
+        data={"order": "order_Qa1"}, error=ERROR, resolves=3, not_found=1, due_at=later(300),
+    )  # fmt: skip
+    refund = Operation(
+        tenant=TENANT, id=rf, payment_id=pay, attempt_id=att, type=OperationType.REFUND, status=OperationStatus.UNKNOWN,
+        amount=600, currency="INR", source="merchant", reason="wrong size", created_at=NOW, updated_at=later(1),
+        due_at=later(90), deadline_at=later(45), provider_reference="rfnd_1", error=ERROR, tries=2,
+    )  # fmt: skip
+    journal = Journal(
+        TENANT, "jnl_01KAQ000000000000000000001", pay, "capture", "INR",
+        (Leg("provider:razorpay:receivable", 149_900), Leg("merchant:payable", -149_900)), NOW, att, op,
+    )  # fmt: skip
+    event = Event(
+        TENANT, "evt_01KAQ000000000000000000001", pay, 7, "payment.succeeded", NOW,
+        {"payment": {"id": pay, "amount": 149_900}, "journals": [{"type": "capture", "legs": [["merchant:payable", -1]]}]}, op,
+    )  # fmt: skip
+    whole_order = Order(
+        tenant=TENANT, id=order, status=OrderStatus.PAID, amount=149_900, currency="INR", receipt="r-1",
+        lines=[{"name": "Sari", "amount": 149_900}], metadata={"a": "b"}, live_payment_id=pay, created_at=NOW,
+        updated_at=later(1), expires_at=later(86_400), due_at=later(86_400), version=3,
+    )  # fmt: skip
+    delivery = Delivery(
+        tenant=TENANT, id="dlv_01KAQ000000000000000000001", event_id=event.id, endpoint="default", event_type=event.type,
+        payment_id=pay, url="https://shop.example/hooks", body='{"id":"evt_1"}', status="pending", created_at=NOW,
+        due_at=later(5), tries=1, log=[{"at": "2026-11-21T04:30:00.123+00:00", "status": 500, "latency_ms": 12}],
+    )  # fmt: skip
+    bare = factories.make_payment(id=pay, due_at=None)
+    bare_attempt = factories.make_attempt(bare)
+    return {
+        "payment": payment, "payment, bare": bare, "order": whole_order,
+        "order, bare": factories.make_order(id=order, receipt=None, due_at=None),
+        "attempt": attempt, "attempt, bare": bare_attempt,
+        "operation": refund,
+        "operation, bare": factories.make_operation(bare_attempt, OperationType.VOID, id=op, due_at=None),
+        "event": event, "event, bare": replace(event, data={}, operation_id=None),
+        "journal": journal, "journal, bare": replace(journal, operation_id=None),
+        "delivery": delivery,
+        "delivery, bare": replace(delivery, payment_id=None, due_at=None, tries=0, log=(), status="delivered"),
+    }  # fmt: skip
+
+
+TO_ITEM: dict[type[Any], Any] = {
+    Payment: lambda value: mapping.to_payment_item(value, 1), Order: lambda value: mapping.to_order_item(value, 1),
+    Attempt: mapping.to_attempt_item, Operation: lambda value: mapping.to_operation_item(value, 1),
+    Event: mapping.to_event_item, Journal: mapping.to_journal_item, Delivery: mapping.to_delivery_item,
+}  # fmt: skip
+
+
+def plain_items() -> dict[str, Model]:
+    """Items that are no domain values: guards, merchants, statistics."""
+    epoch = NOW.timestamp()
+    whole = Claim(
+        "mer_01TEST/test/abc", "fp", "pay_1", epoch + 9, status=201, body=b"\x78\x9c\x00\xff", lease_until=epoch + 5
+    )
+    return {
+        "idempotency": store._claim_item(whole),
+        "idempotency, leased": store._claim_item(replace(whole, status=None, body=None)),
+        "mark": store._mark_item(Mark("event/acct_1/e1", epoch + 9)),
+        "slot": items.SlotItem("slot/waiters/0", "slot", owner="me", expires_at=epoch + 9),
+        "reference": mapping.to_reference_item(Reference("acct_razorpay/pay_Qa1", TENANT, "pay_1")),
+        "orphan": items.OrphanItem(
+            "mer_01TEST/test/orphan/acct_1/e1", "orphan", list_pk="mer_01TEST/test/orphan/0", list_sk="orph_1", account="acct_1",
+            event={"type": "x", "charge": {"amount": 1}}, created_at=NOW,
+        ),
+        "stats": items.StatsItem("mer_01TEST/test/balance/INR", "merchant:payable", total=-149_900),
+        "api key": items.ApiKeyItem(
+            "key/abc", "key", id="key_1", merchant_id="mer_01TEST", mode="test", name="backend", hint="sk_test_abcd…wxyz",
+            created_at=NOW, revoked_at=NOW,
+        ),
+        "settings": items.SettingsItem(
+            "mer_01TEST", "settings#test", name="Shop", webhook_url="https://shop.example/hooks",
+            sealed_webhook_secret=b"\x01\x02", sealed_lookup_key=b"\x03\x04", rules=[{"name": "r", "accounts": ["acct_1"]}],
+            risk={"max_amount": {"INR": 5}, "blocked_countries": ["KP"]},
+        ),
+        "account": items.AccountItem(
+            "mer_01TEST", "account#test#acct_1", id="acct_1", mode="test", provider="razorpay",
+            base_url="https://api.example", sealed=b"\x05\x06",
+        ),
+        "account owner": items.AccountOwnerItem("account/acct_1", "owner", merchant_id="mer_01TEST", mode="test"),
+    }  # fmt: skip
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON shows it, so that the file says what was stored as well as how."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="milliseconds")
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, dict):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return value
+
+
+def wire(item: Model) -> dict[str, Any]:
+    """An item as DynamoDB's JSON."""
+    return {name: {kind: plain(value) for kind, value in typed.items()} for name, typed in item.serialize().items()}
+
+
+def attributes(item: Model) -> dict[str, Any]:
+    values = item.attribute_values.items()
+    return {name: plain(value) for name, value in values if value is not None and name != "kind"}
+
+
+def from_wire(kind: str, stored: dict[str, Any]) -> Model:
+    """The item that DynamoDB's JSON holds, by its own class as a query finds it."""
+    raw = {
+        name: {tag: bytes.fromhex(value) if tag == "B" else value for tag, value in typed.items()}
+        for name, typed in stored.items()
+    }
+    base: dict[str, type[Model]] = {"delivery": items.DeliveryItem, "stats": items.StatsItem}
+    table = {"idempotency": items.GuardsItem, "mark": items.GuardsItem, "slot": items.GuardsItem,
+             "api key": items.MerchantsItem, "settings": items.MerchantsItem, "account": items.MerchantsItem,
+             "account owner": items.MerchantsItem}  # fmt: skip
+    return base.get(kind, table.get(kind, items.PaymentsItem)).from_raw_data(raw)
+
+
+def rendered() -> dict[str, Any]:
+    """What the file holds."""
+    found: dict[str, Any] = {}
+    for name, value in samples().items():
+        found[name] = {"item": wire(TO_ITEM[type(value)](value)), "value": plain(value)}
+    for name, item in plain_items().items():
+        found[name] = {"item": wire(item), "value": attributes(item)}
+    return found
+
+
+STORED = [
+    pytest.param(name, row, id=f"{path.stem} {name}")
+    for path in FILES
+    for name, row in json.loads(path.read_text(encoding="utf-8")).items()
+]
+
+
+@pytest.mark.parametrize(("name", "row"), STORED)
+def test_an_item_of_an_earlier_release_reads_as_it_was_meant(name: str, row: dict[str, Any]) -> None:
+    kind = name.partition(",")[0]
+    item = from_wire(kind, row["item"])
+    read = plain(OF_ITEM[kind](item)) if kind in OF_ITEM else attributes(item)
+    # Fields that came later have their defaults; those of then say what they said.
+    assert {field: read[field] for field in row["value"]} == row["value"]
+
+
+@pytest.mark.parametrize(("name", "row"), STORED)
+def test_a_reader_one_release_older_meets_attributes_it_does_not_know(name: str, row: dict[str, Any]) -> None:
+    newer = row["item"] | {"a_later_attribute": {"S": "x"}, "another": {"M": {"deep": {"N": "1"}}}}
+    kind = name.partition(",")[0]
+    item = from_wire(kind, newer)
+    read = plain(OF_ITEM[kind](item)) if kind in OF_ITEM else attributes(item)
+    assert {field: read[field] for field in row["value"]} == row["value"]
+
+
+def test_every_kind_of_item_has_its_sample() -> None:
+    kinds = {name.partition(",")[0] for name in rendered()}
+    classes = {model for group in items._TABLES.values() for model in group}
+    private = {
+        items.PaymentsItem,
+        items._Indexed,
+        items.GuardsItem,
+        items.MerchantsItem,
+        items.PaymentsRow,
+        items.DeliveriesRow,
+    }
+    assert len(kinds) == len(classes - private)
+    recorded = {name for path in FILES for name in json.loads(path.read_text(encoding="utf-8"))}
+    assert recorded >= set(rendered())
+
+
+def test_what_is_written_today_is_what_the_newest_file_shows() -> None:
+    newest = json.loads(FILES[-1].read_text(encoding="utf-8"))
+    changed = [name for name, row in rendered().items() if newest[name]["item"] != row["item"]]
+    assert not changed, f"{changed} are stored in another way now: see this module's docstring"
+
+
+def write(version: str) -> None:
+    """Write the file of a new version; the old ones stay."""
+    path = DATA / f"items-v{version}.json"
+    if path.exists():
+        raise SystemExit(f"{path} exists: stored items do not change")
+    path.write_text(json.dumps(rendered(), indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(sys.argv[1])
