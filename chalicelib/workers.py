@@ -9,7 +9,7 @@ from chalice.app import Blueprint
 
 from chalicelib.domain.model import Tenant
 from chalicelib.observability import entrypoint, logger
-from chalicelib.services import notifications, operations, outbox, projections, provider_events, sweeping
+from chalicelib.services import notifications, operations, outbox, overdue, projections, provider_events, sweeping
 from chalicelib.wiring import kit
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from chalicelib.storage.queues import QueueName
 
 workers = Blueprint(__name__)
+
+_SWEEP_SECONDS = 40.0  # of handing over per invocation, below the function's time-out
 
 
 class Later(Exception):
@@ -70,9 +72,12 @@ def relay(event: dict[str, Any], _: object) -> dict[str, Any]:
 @workers.lambda_function(name="operate")
 @entrypoint
 def operate(event: dict[str, Any], _: object) -> dict[str, Any]:
-    """Queue ``operations``: capture, void, refund, reversal."""
+    """Queue ``operations``: captures, voids, refunds and reversals, and whatever the sweeper found overdue."""
 
     def handle(message: dict[str, Any], _: int) -> None:
+        if "overdue" in message:
+            overdue.take_up(kit(), _tenant(message), message["subject_id"], message["overdue"], message["lease"])
+            return
         wait = operations.work(kit(), _tenant(message), message["subject_id"], message["operation_id"])
         if wait is not None:
             raise Later(wait)
@@ -138,5 +143,5 @@ def sweep(_: dict[str, Any], __: object) -> dict[str, Any]:
     for number in range(settings.sweep_passes):
         if number:
             kit().sleep(settings.sweep_pause)
-        taken += sweeping.sweep(kit())
+        taken += sweeping.sweep(kit(), _SWEEP_SECONDS / settings.sweep_passes)
     return {"taken": taken}

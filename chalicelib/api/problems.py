@@ -54,11 +54,14 @@ CODES: Mapping[str, str] = {
     "payment_not_in_manual_review": "No attempt of the payment waits for a person.",
     "payment_not_in_review": "The payment is not in requires_review.",
     "payment_not_refundable": "The payment has not succeeded, so there is nothing to refund.",
+    "too_many_refunds": "The payment has as many operations as it can hold.",
+    "review_not_closed": "The provider is still deciding.",
     "nothing_to_refund": "All that was captured is refunded, being refunded or in dispute.",
     # 413, 415
     "payload_too_large": "The body is larger than is accepted.",
     "unsupported_media_type": "The body is not application/json in UTF-8.",
     # 422
+    "provider_reference_taken": "Another payment has this provider reference.",
     "missing_field": "A required field is missing.",
     "unknown_field": "A field or query parameter is not known.",
     "invalid_field": "A field has the wrong type or form.",

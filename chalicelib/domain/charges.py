@@ -173,9 +173,9 @@ class _Recorder:
         return draft.change()
 
     def _ended(self, status: ChargeStatus) -> Change:
-        # A person said so and the provider could not: keep an eye on it, as on any charge that was let go.
-        watch = {"due_at": self._due(self.timing.watch[0]), "resolves": 0} if self.source == "operator" else {}
-        self._set_attempt(_A.DECLINED if status is _C.DECLINED else _A.CANCELED, **watch)
+        # Every provider knows late successes, and a webhook may be lost: keep an eye on it.
+        watch = self._due(self.timing.watch[0])
+        self._set_attempt(_A.DECLINED if status is _C.DECLINED else _A.CANCELED, due_at=watch, resolves=0)
         return end_attempt(self.draft, self.attempt, self.may_continue, self.timing, self._facts())
 
     def _waiting(self, status: ChargeStatus) -> Change | None:
@@ -207,15 +207,16 @@ class _Recorder:
             return capture_succeeded(
                 self.draft, self.attempt, self.charge.captured or self.attempt.amount, self._facts()
             )
-        if self.charge.status in (_C.CANCELED, _C.DECLINED):
+        if self.charge.status is _C.CANCELED:
             return authorization_ended(self.draft, self.attempt, self._facts())
-        return None
+        return None  # also a decline: it is older than the authorization, whatever order they came in
 
     # -- the payment has let go of this attempt ------------------------------------------------
 
     def late(self) -> Change | None:
         draft, attempt, status = self.draft, self.attempt, self.charge.status
-        if attempt.status is _A.VOIDED and status is _C.CANCELED:
+        released = attempt.status in (_A.VOIDED, _A.EXPIRED)
+        if released and status is _C.CANCELED:
             return void_confirmed(draft, attempt, self._facts())
         captured = (self.charge.captured or attempt.amount) if status is _C.SUCCEEDED else 0
         if attempt.status is _A.LATE_SUCCEEDED:
@@ -228,7 +229,7 @@ class _Recorder:
             draft.post("late_charge", self.attempt, captured)
             draft.emit("attempt.captured_late", facts=self._facts())
             return draft.change()
-        held = status is _C.AUTHORIZED and attempt.status is not _A.VOIDED
+        held = status is _C.AUTHORIZED and not released
         if not captured and not held:
             return None
         self._set_attempt(_A.LATE_SUCCEEDED, captured=captured, due_at=None)
@@ -409,12 +410,17 @@ def record_not_sent(
     may_continue: Callable[[Sequence[Attempt]], bool],
     timing: Timing,
     now: datetime,
+    looked_up: bool = False,
 ) -> Change | None:
-    """The charge was certainly never made. Only the call itself, or two look-ups, may say so."""
+    """The charge was certainly never made. Only the call itself, or two look-ups, may say so.
+
+    What look-ups say (``looked_up``) is watched for a while, like any charge that was let go.
+    """
     if attempt.status not in (_A.SENT, _A.UNKNOWN):
         return None
     draft = Draft(state, now)
-    ended = draft.set_attempt(attempt, status=_A.NOT_SENT, error=error)
+    watch = now + timedelta(seconds=timing.watch[0]) if looked_up else None
+    ended = draft.set_attempt(attempt, status=_A.NOT_SENT, error=error, due_at=watch, resolves=0)
     facts: dict[str, object] = {"attempt": attempt.id}
     call = exchange_dict(exchange)
     return end_attempt(draft, ended, may_continue, timing, facts | ({"call": call} if call else {}))
@@ -471,7 +477,9 @@ def record_not_found(
         error = PaymentError(
             ErrorClass.PROVIDER_UNAVAILABLE, ErrorCode.PROVIDER_UNAVAILABLE, "The provider never received the charge."
         )
-        return record_not_sent(state, attempt, error, exchange, may_continue=may_continue, timing=timing, now=now)
+        return record_not_sent(
+            state, attempt, error, exchange, may_continue=may_continue, timing=timing, now=now, looked_up=True
+        )
     error = PaymentError(ErrorClass.TIMEOUT_UNKNOWN, ErrorCode.OUTCOME_UNKNOWN, "The provider does not know it (yet).")
     return _wait_or_review(Draft(state, now), attempt, error, exchange, attempt.resolves + 1, reads, timing)
 

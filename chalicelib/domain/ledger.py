@@ -9,6 +9,7 @@
     refund_by_provider         merchant:payable           provider:<id>:receivable
     late_charge                provider:<id>:receivable   refunds:in_flight
     reversal                   refunds:in_flight          provider:<id>:receivable
+    reversal_returned          provider:<id>:receivable   refunds:in_flight
 
 A late charge is owed to the customer, never to the merchant, so it goes straight to
 ``refunds:in_flight``. Corrections are new journals; nothing is ever edited.
@@ -50,6 +51,7 @@ def legs(journal_type: str, provider: str, amount: int) -> Sequence[Leg]:
         "refund_by_provider": (PAYABLE, receivable(provider)),
         "late_charge": (receivable(provider), IN_FLIGHT),
         "reversal": (IN_FLIGHT, receivable(provider)),
+        "reversal_returned": (receivable(provider), IN_FLIGHT),
     }[journal_type]
     return balanced((Leg(debit, amount), Leg(credit, -amount)))
 

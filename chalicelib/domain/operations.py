@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _T, _X, _E = OperationType, OperationStatus, EffectStatus
 
+MAX_OPERATIONS = 100  # per payment: every decision reads them all
+
 
 # -- requests --------------------------------------------------------------------------------------
 
@@ -100,6 +102,8 @@ def request_refund(
     attempt = state.attempt(payment.winning_attempt)
     if payment.status is not PaymentStatus.SUCCEEDED or attempt is None:
         raise StateConflict("payment_not_refundable", f"The payment is {payment.status}, not succeeded.")
+    if len(state.operations) >= MAX_OPERATIONS:
+        raise StateConflict("too_many_refunds", f"A payment takes at most {MAX_OPERATIONS} operations.")
     left = payment.amount_refundable
     if left == 0:
         raise StateConflict("nothing_to_refund", "All that was captured is refunded, being refunded or in dispute.")
@@ -148,8 +152,8 @@ def record_effect(
     # Some providers have no word for a return: their refund fails after it had succeeded.
     failed_after_all = operation.status is _X.SUCCEEDED and effect.status is _E.FAILED
     is_return = effect.status is _E.RETURNED or failed_after_all
-    if operation.status is _X.SUCCEEDED and is_return and operation.type is _T.REFUND:
-        return _refund_returned(draft, operation, facts)
+    if operation.status is _X.SUCCEEDED and is_return:
+        return _returned(draft, operation, timing, facts)
     if operation.status not in OPERATION_OPEN:
         return None
     reference = effect.provider_reference or operation.provider_reference
@@ -164,52 +168,94 @@ def record_effect(
         return draft.change()
     if is_return:  # succeeded and returned before we heard of either
         settled = _settle(draft, operation, effect, facts)
-        return _refund_returned(draft, operation, facts) if operation.type is _T.REFUND else settled
+        return _returned(draft, operation, timing, facts) or settled
     return _settle(draft, operation, effect, facts)
 
 
 def _settle(draft: Draft, operation: Operation, effect: Effect, facts: dict[str, object]) -> Change | None:
-    """The operation succeeded or failed: move it and the money."""
+    """The operation succeeded or failed: move it and the money. None if it is nothing new after all."""
     attempt = draft.before.attempt(operation.attempt_id)
     if attempt is None:
         msg = f"{operation.id}: attempt {operation.attempt_id} is missing"
         raise LookupError(msg)
-    failed = effect.status is _E.FAILED
+    if operation.type is _T.REVERSAL:
+        return _settle_reversal(draft, operation, attempt, effect, facts)
+    if operation.status is _X.MANUAL_REVIEW:
+        draft.set_payment(needs_attention=False)  # set again by whatever else waits for a person
     reference = effect.provider_reference or operation.provider_reference
-    if operation.type is _T.CAPTURE and not failed:
+    failed = effect.status is _E.FAILED
+    if operation.type is not _T.REFUND and not failed:
         draft.set_operation(operation, provider_reference=reference)
-        return capture_succeeded(draft, attempt, effect.amount or operation.amount, facts)
-    if operation.type is _T.VOID and not failed:
-        draft.set_operation(operation, provider_reference=reference)
+        if operation.type is _T.CAPTURE:
+            return capture_succeeded(draft, attempt, effect.amount or operation.amount, facts)
         if draft.payment.open_operation != operation.id:  # it was canceled at once, and this is the lapse
             return void_confirmed(draft, attempt, facts)
         return authorization_ended(draft, attempt, facts)
-    if operation.type is _T.REVERSAL and failed:
-        return to_manual_review(draft, operation, effect.error, facts)
     done = draft.set_operation(
-        operation,
-        status=_X.FAILED if failed else _X.SUCCEEDED,
-        provider_reference=reference,
-        error=effect.error,
+        operation, status=_X.FAILED if failed else _X.SUCCEEDED, provider_reference=reference, error=effect.error
     )
-    payment = draft.payment
     if operation.type is _T.REFUND:
+        payment = draft.payment
         draft.set_payment(
             amount_refunding=payment.amount_refunding - operation.amount,
             amount_refunded=payment.amount_refunded + (0 if failed else operation.amount),
         )
         draft.post("refund_released" if failed else "refund_settled", attempt, operation.amount, operation)
         draft.emit("refund.failed" if failed else "refund.succeeded", operation=done, facts=facts)
-    elif operation.type is _T.REVERSAL:
-        draft.set_attempt(attempt, status=AttemptStatus.REVERSED, reversed=attempt.captured or operation.amount)
-        if attempt.captured:
-            draft.post("reversal", attempt, attempt.captured, operation)
-        draft.emit("payment.reversal_succeeded", operation=done, facts=facts)
-    else:
-        if payment.open_operation == operation.id:
-            # Nobody else will capture what was to be captured automatically.
-            draft.set_payment(open_operation=None, needs_attention=operation.source == "system")
-        draft.emit(f"{operation.type}.failed", operation=done, facts=facts)
+        return draft.change()
+    if draft.payment.open_operation == operation.id:
+        # Nobody else will capture what was to be captured automatically.
+        draft.set_payment(open_operation=None, needs_attention=operation.source == "system")
+    draft.emit(f"{operation.type}.failed", operation=done, facts=facts)
+    return draft.change()
+
+
+def _settle_reversal(
+    draft: Draft, operation: Operation, attempt: Attempt, effect: Effect, facts: dict[str, object]
+) -> Change | None:
+    """A reversal that fails stays with a person, and only a person may end it."""
+    failed = effect.status is _E.FAILED
+    if failed and not str(facts["source"]).startswith("operator"):
+        is_waiting = operation.status is _X.MANUAL_REVIEW
+        return None if is_waiting else to_manual_review(draft, operation, effect.error, facts)
+    if operation.status is _X.MANUAL_REVIEW:
+        draft.set_payment(needs_attention=False)
+    reference = effect.provider_reference or operation.provider_reference
+    done = draft.set_operation(
+        operation, status=_X.FAILED if failed else _X.SUCCEEDED, provider_reference=reference, error=effect.error
+    )
+    if failed:
+        draft.emit("reversal.failed", operation=done, facts=facts)
+        return draft.change()
+    draft.set_attempt(attempt, status=AttemptStatus.REVERSED, reversed=attempt.captured or operation.amount)
+    if attempt.captured:
+        draft.post("reversal", attempt, attempt.captured, operation)
+    draft.emit("payment.reversal_succeeded", operation=done, facts=facts)
+    return draft.change()
+
+
+def _returned(draft: Draft, operation: Operation, timing: Timing, facts: dict[str, object]) -> Change | None:
+    """The customer's bank sent money back that we had given back."""
+    if operation.type is _T.REFUND:
+        return _refund_returned(draft, operation, facts)
+    if operation.type is _T.REVERSAL:
+        return _reversal_returned(draft, operation, timing, facts)
+    return None
+
+
+def _reversal_returned(draft: Draft, operation: Operation, timing: Timing, facts: dict[str, object]) -> Change | None:
+    """A late charge is ours again, and still not ours to keep: give it back once more, and tell a person."""
+    attempt = draft.before.attempt(operation.attempt_id)
+    if attempt is None or not attempt.captured:
+        return None
+    draft.set_operation(operation, status=_X.RETURNED)
+    attempt = draft.set_attempt(attempt, status=AttemptStatus.LATE_SUCCEEDED, reversed=0)
+    draft.set_payment(needs_attention=True)
+    draft.post("reversal_returned", attempt, attempt.captured, operation)
+    again = new_operation(
+        draft, attempt, _T.REVERSAL, attempt.captured, source="system", reason="the bank sent it back", timing=timing
+    )
+    draft.emit("reversal.returned", operation=again, work=True, facts=facts)
     return draft.change()
 
 

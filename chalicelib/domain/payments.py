@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 from chalicelib.domain import ids
-from chalicelib.domain.charges import authorization_ended, new_operation
+from chalicelib.domain.charges import new_operation
 from chalicelib.domain.draft import Draft
 from chalicelib.domain.errors import ErrorClass, ErrorCode, PaymentError
 from chalicelib.domain.model import Attempt, PaymentState
@@ -18,6 +18,7 @@ from chalicelib.domain.states import (
     PAYMENT_FINAL,
     AttemptStatus,
     IllegalMove,
+    OperationStatus,
     OperationType,
     OrderStatus,
     PaymentStatus,
@@ -203,15 +204,24 @@ def watched(attempt: Attempt, timing: Timing, now: datetime) -> Attempt:
     return replace(attempt, resolves=looks, due_at=due)
 
 
-def expire_authorized(state: PaymentState, attempt: Attempt, *, lapse: bool, timing: Timing, now: datetime) -> Change:
-    """The time to capture is over. Where the provider has a void it is asked for (the payment then
-    expires with its answer); with ``lapse`` the provider has let go by itself."""
+def expire_authorized(
+    state: PaymentState, attempt: Attempt, *, lapse: bool, lapse_window: float, timing: Timing, now: datetime
+) -> Change:
+    """The time to capture is over. Where the provider has a void it is asked for, and the payment
+    expires with its answer; with ``lapse`` it expires now and the provider's release, expected
+    within ``lapse_window`` seconds, is awaited and checked."""
     draft = Draft(state, now)
-    if lapse:
-        return authorization_ended(draft, attempt, {"attempt": attempt.id, "source": "expiry"})
     void = new_operation(
         draft, attempt, OperationType.VOID, attempt.amount, source="system", reason="expired", timing=timing
     )
-    draft.set_payment(open_operation=void.id, due_at=None)
-    draft.emit("void.created", operation=void, work=True)
+    if lapse:
+        due = now + timedelta(seconds=lapse_window)
+        void = draft.set_operation(void, status=OperationStatus.SENT, deadline_at=now, due_at=due)
+        draft.set_attempt(attempt, status=_A.EXPIRED)
+        draft.set_payment(status=_P.EXPIRED)
+        draft.settle_order()
+        draft.emit("payment.expired", operation=void, attempt=attempt.id)
+    else:
+        draft.set_payment(open_operation=void.id, due_at=None)
+        draft.emit("void.created", operation=void, work=True)
     return draft.change()

@@ -121,7 +121,7 @@ ATTEMPT_MOVES: Mapping[AttemptStatus, frozenset[AttemptStatus]] = {
     _A.SUCCEEDED: frozenset(),
     _A.CAPTURED: frozenset(),
     _A.LATE_SUCCEEDED: frozenset({_A.REVERSED}),
-    _A.REVERSED: frozenset(),
+    _A.REVERSED: frozenset({_A.LATE_SUCCEEDED}),  # the bank sent the money back: it must be returned again
 }
 
 OPERATION_MOVES: Mapping[OperationStatus, frozenset[OperationStatus]] = {
@@ -131,7 +131,7 @@ OPERATION_MOVES: Mapping[OperationStatus, frozenset[OperationStatus]] = {
     _X.SENT: frozenset({_X.SUCCEEDED, _X.FAILED, _X.UNKNOWN, _X.MANUAL_REVIEW}),
     _X.UNKNOWN: frozenset({_X.SUCCEEDED, _X.FAILED, _X.MANUAL_REVIEW}),
     _X.MANUAL_REVIEW: frozenset({_X.SUCCEEDED, _X.FAILED}),
-    _X.SUCCEEDED: frozenset({_X.RETURNED}),  # refunds only
+    _X.SUCCEEDED: frozenset({_X.RETURNED}),  # refunds and reversals only
     _X.FAILED: frozenset(),
     _X.RETURNED: frozenset(),
 }

@@ -101,7 +101,9 @@ class Provider(Protocol):
     def refund(self, account: Account, charge: ChargeRef, amount: int, key: str) -> EffectOutcome:
         """Give ``amount`` back to the customer."""
 
-    def fetch_refund(self, account: Account, charge: ChargeRef, key: str, provider_reference: str | None) -> EffectLookup:
+    def fetch_refund(
+        self, account: Account, charge: ChargeRef, key: str, provider_reference: str | None
+    ) -> EffectLookup:
         """Ask for a refund, by the provider's reference if known, else by our key."""
 
     def verify_return(self, account: Account, charge: ChargeRef, params: Mapping[str, str]) -> None:

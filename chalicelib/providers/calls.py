@@ -44,7 +44,7 @@ class Answer:
         return self.status in _SUCCESS
 
 
-def call(  # noqa: PLR0913 - a request has these parts
+def call(
     http: HttpClient,
     method: str,
     base_url: str,

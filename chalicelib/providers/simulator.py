@@ -201,7 +201,7 @@ class SimulatorProvider:
             raise BadSignature(reason)
         return _event(parsed, dedupe_key)
 
-    def _change(  # noqa: PLR0913 - capture and void differ in just these
+    def _change(
         self,
         account: Account,
         charge: ChargeRef,

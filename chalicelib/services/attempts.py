@@ -24,7 +24,7 @@ from chalicelib.domain.states import AttemptStatus, PaymentStatus
 from chalicelib.observability import logger, metric
 from chalicelib.providers.base import ChargeIntent, ChargeRef
 from chalicelib.services.kit import committed, load_state, pause, settle
-from chalicelib.storage.store import Stale
+from chalicelib.storage.store import ReferenceTaken, Stale
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -147,53 +147,70 @@ def record(
     Whoever learns of a charge comes here; the decision is made again on fresh state until it holds.
     """
     payment = state.payment
-    merchant = kit.merchants.get(payment.tenant)
-
-    def may_continue(attempts: Sequence[Attempt]) -> bool:
-        return kit.now() < payment.expires_at and route(kit, merchant, payment, attempts).chosen is not None
 
     def decide(current: PaymentState) -> Change | None:
-        now = kit.now()
         found = current.attempt(about.id)
         if found is None:
             msg = f"{payment.id}: attempt {about.id} is missing"
             raise LookupError(msg)
-        if isinstance(answer, Charge):
-            try:
-                return charges.record_charge(
-                    current, found, answer, may_continue=may_continue, timing=kit.timing,
-                    authorization_window=kit.provider(found.provider).capabilities.authorization_window,
-                    now=now, source=source,
-                )  # fmt: skip
-            except Mismatch as mismatch:
-                if source == "webhook":
-                    raise
-                alarm_mismatch(payment.id, found, mismatch)
-                error = PaymentError(ErrorClass.CONFLICT, ErrorCode.MISMATCH, str(mismatch))
-                return charges.record_unknown(
-                    current, found, error, answer.exchange, resolved=resolved, timing=kit.timing, now=now
-                )
-        if isinstance(answer, NotSent):
-            return charges.record_not_sent(
-                current, found, answer.error, answer.exchange, may_continue=may_continue, timing=kit.timing, now=now
-            )
-        if isinstance(answer, NotFound):
-            window = kit.provider(found.provider).capabilities.settle_window
-            return charges.record_not_found(
-                current, found, answer.exchange, settle_window=window, may_continue=may_continue, timing=kit.timing,
-                now=now,
-            )  # fmt: skip
-        age = (now - found.created_at).total_seconds()
-        metric("OldestUnknownSeconds", max(age, 0), "Seconds")
-        return charges.record_unknown(
-            current, found, answer.error, answer.exchange, resolved=resolved, timing=kit.timing, now=now
-        )
+        return _take_in(kit, current, found, answer, resolved=resolved, source=source)
 
-    after, _ = settle(kit, payment.tenant, payment.id, decide, state=state, mark=mark)
+    try:
+        after, _ = settle(kit, payment.tenant, payment.id, decide, state=state, mark=mark)
+    except ReferenceTaken as taken:
+        if source.startswith("operator"):
+            raise
+        alarm_mismatch(payment.id, about, taken)
+        error = PaymentError(ErrorClass.CONFLICT, ErrorCode.MISMATCH, str(taken))
+        after, _ = settle(kit, payment.tenant, payment.id, lambda current: _not_ours(kit, current, about, error))
     return after
 
 
-def alarm_mismatch(payment_id: str, about: Attempt, mismatch: Mismatch) -> None:
+def _take_in(
+    kit: Kit, state: PaymentState, found: Attempt, answer: ChargeLookup, *, resolved: bool, source: str
+) -> Change | None:
+    """What an answer changes, decided on this state; raises Mismatch if a webhook talks of other money."""
+    payment, now, timing = state.payment, kit.now(), kit.timing
+    merchant = kit.merchants.get(payment.tenant)
+    can = kit.provider(found.provider).capabilities
+
+    def may_continue(attempts: Sequence[Attempt]) -> bool:
+        return now < payment.expires_at and route(kit, merchant, payment, attempts).chosen is not None
+
+    if isinstance(answer, Charge):
+        try:
+            return charges.record_charge(
+                state, found, answer, may_continue=may_continue, timing=timing,
+                authorization_window=can.authorization_window, now=now, source=source,
+            )  # fmt: skip
+        except Mismatch as mismatch:
+            if source == "webhook":
+                raise
+            alarm_mismatch(payment.id, found, mismatch)
+            error = PaymentError(ErrorClass.CONFLICT, ErrorCode.MISMATCH, str(mismatch))
+            answer = Unknown(error, answer.exchange)
+    if isinstance(answer, NotSent):
+        return charges.record_not_sent(
+            state, found, answer.error, answer.exchange, may_continue=may_continue, timing=timing, now=now
+        )
+    if isinstance(answer, NotFound):
+        return charges.record_not_found(
+            state, found, answer.exchange, settle_window=can.settle_window, may_continue=may_continue, timing=timing,
+            now=now,
+        )  # fmt: skip
+    metric("OldestUnknownSeconds", max((now - found.created_at).total_seconds(), 0), "Seconds")
+    return charges.record_unknown(
+        state, found, answer.error, answer.exchange, resolved=resolved, timing=timing, now=now
+    )
+
+
+def _not_ours(kit: Kit, current: PaymentState, about: Attempt, error: PaymentError) -> Change | None:
+    """The provider names a charge that is another payment's: this one stays unknown until a person looks."""
+    found = current.attempt(about.id) or about
+    return charges.record_unknown(current, found, error, None, resolved=True, timing=kit.timing, now=kit.now())
+
+
+def alarm_mismatch(payment_id: str, about: Attempt, mismatch: Exception) -> None:
     """The provider talks about other money than ours: nothing of it is believed."""
     logger.error("%s: %s. Compare the charge in the provider's dashboard", payment_id, mismatch, payment_id=payment_id)
     metric("ProviderMismatch", provider=about.provider)

@@ -11,7 +11,7 @@ import hmac
 import json
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from chalicelib.domain.ids import new_id
 from chalicelib.domain.model import Delivery, Tenant
@@ -86,37 +86,51 @@ def deliver(kit: Kit, tenant: Tenant, event_id: str, endpoint: str) -> float | N
         return None
     if delivery.status == "dead":
         raise DeliveryDead(delivery.id)
+    waits = kit.settings.delivery_waits
+    if delivery.tries >= len(waits):  # the last try's worker died with it
+        _give_up(kit, delivery)
+    tried = _claim_try(kit, delivery)
+    if tried is None:
+        return None  # another worker is at it, and goes on with it
     secret = kit.merchants.get(tenant).webhook_secret
     if secret is None:
         msg = f"{delivery.id}: merchant {tenant.merchant_id} has no webhook secret; set one and redrive"
         raise LookupError(msg)
     outcome = _post(kit, delivery, secret)
-    tries = delivery.tries + 1
-    waits = kit.settings.delivery_waits
-    wait: float | None = None
-    status: Literal["pending", "delivered", "dead"] = "pending"
+    tried = replace(tried, log=[*delivery.log, outcome][-_LOG_LENGTH:])
     if outcome.get("status") in _OK:
-        status = "delivered"
-    elif tries >= len(waits):
-        status = "dead"
-    else:
-        wait = waits[tries] * (1 + _JITTER * (2 * kit.jitter() - 1))
-    tried = replace(
-        delivery,
-        status=status,
-        tries=tries,
-        log=[*delivery.log, outcome][-_LOG_LENGTH:],
-        due_at=None if wait is None else kit.now() + timedelta(seconds=wait + kit.timing.lease),
-    )
-    if not kit.store.record_try(tried):
-        return None  # another worker has posted it too, and goes on with it
-    metric("WebhookDelivery", outcome="failed" if status == "pending" else status)
-    if status == "dead":
-        logger.error(
-            "webhook given up after %d tries: %s", tries, outcome, delivery=delivery.id, payment_id=delivery.payment_id
-        )
-        raise DeliveryDead(delivery.id)
-    return wait if wait is not None and wait <= _VISIBILITY_LIMIT else None
+        kit.store.record_outcome(replace(tried, status="delivered", due_at=None))
+        metric("WebhookDelivery", outcome="delivered")
+        return None
+    if tried.tries >= len(waits):
+        _give_up(kit, tried)
+    kit.store.record_outcome(tried)
+    metric("WebhookDelivery", outcome="failed")
+    wait = _wait(kit, tried.tries)
+    return wait if wait <= _VISIBILITY_LIMIT else None
+
+
+def _wait(kit: Kit, tries: int) -> float:
+    return kit.settings.delivery_waits[tries] * (1 + _JITTER * (2 * kit.jitter() - 1))
+
+
+def _claim_try(kit: Kit, delivery: Delivery) -> Delivery | None:
+    """Count the try before it is made: a worker that dies in the post, each time, must not post for ever."""
+    tries, waits = delivery.tries + 1, kit.settings.delivery_waits
+    ahead = waits[tries] * (1 + _JITTER) if tries < len(waits) else 0.0
+    due = kit.now() + timedelta(seconds=ahead + kit.settings.delivery_timeout + kit.timing.lease)
+    tried = replace(delivery, tries=tries, due_at=due)
+    return tried if kit.store.claim_try(tried) else None
+
+
+def _give_up(kit: Kit, delivery: Delivery) -> NoReturn:
+    kit.store.record_outcome(replace(delivery, status="dead", due_at=None))
+    metric("WebhookDelivery", outcome="dead")
+    logger.error(
+        "webhook given up after %d tries: %s", delivery.tries, delivery.log[-1:], delivery=delivery.id,
+        payment_id=delivery.payment_id,
+    )  # fmt: skip
+    raise DeliveryDead(delivery.id)
 
 
 class DeliveryDead(Exception):

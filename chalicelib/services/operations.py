@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from chalicelib.domain.model import Attempt, Change, Operation, PaymentState, Tenant
-    from chalicelib.domain.outcome import EffectLookup
+    from chalicelib.domain.outcome import ChargeLookup, EffectLookup
     from chalicelib.services.idempotency import Idem
     from chalicelib.services.kit import Kit
     from chalicelib.storage.store import Mark
@@ -153,11 +153,8 @@ def _call(kit: Kit, state: PaymentState, operation: Operation, about: Attempt, *
     age = (kit.now() - operation.created_at).total_seconds()
     window = provider.capabilities.operation_idempotency_window
     if again and age >= window:
-        found = call(
-            about.provider, "fetch_refund",
-            lambda: provider.fetch_refund(account, ref, key, operation.provider_reference),
-        )  # fmt: skip
-        settled = operation.updated_at.timestamp() + provider.capabilities.settle_window < kit.now().timestamp()
+        found = _fetch_refund(kit, state, operation, about)
+        settled = age > kit.timing.call + provider.capabilities.settle_window
         never_repeats = window == 0
         if not (isinstance(found, NotFound) and never_repeats and settled and operation.tries > 2):  # noqa: PLR2004
             return found
@@ -216,6 +213,8 @@ def record_answer(
 
 def _is_other_money(operation: Operation, about: Attempt, effect: Effect) -> bool:
     """Whether the provider talks about another amount than we do. A capture may take less than was held."""
+    if effect.currency is not None and effect.currency.upper() != operation.currency:
+        return True
     if effect.amount is None or operation.type is _T.VOID:
         return False
     if operation.type is _T.CAPTURE:
@@ -245,12 +244,7 @@ def _await(kit: Kit, state: PaymentState, operation: Operation, about: Attempt) 
         if isinstance(charge, Charge):
             record(kit, state, about, charge, resolved=False, source="resolve")
     else:
-        provider = kit.provider(about.provider)
-        account, ref = account_of(kit, about), charge_ref(state.payment, about)
-        answer = call(
-            about.provider, "fetch_refund",
-            lambda: provider.fetch_refund(account, ref, operation.id, operation.provider_reference),
-        )  # fmt: skip
+        answer = _fetch_refund(kit, state, operation, about)
         if isinstance(answer, Effect) and answer.status is not EffectStatus.PENDING:
             record_answer(kit, state, operation, answer, source="resolve")
     _hold(kit, operation)  # has no effect once the operation has moved on
@@ -262,3 +256,45 @@ def _attempt(state: PaymentState, operation: Operation) -> Attempt:
         msg = f"{operation.id}: attempt {operation.attempt_id} is missing"
         raise LookupError(msg)
     return about
+
+
+def close_operation(
+    kit: Kit, state: PaymentState, operation: Operation, outcome: str, provider_reference: str | None, note: str
+) -> PaymentState:
+    """Close an operation that waits for a person: by the provider's word if it has one, else by theirs."""
+    about = _attempt(state, operation)
+    said = _ask(kit, state, operation, about)
+    if isinstance(said, Charge) and said.status in (ChargeStatus.SUCCEEDED, ChargeStatus.CANCELED):
+        after = record(kit, state, about, said, resolved=False, source="resolve")
+        now_is = after.operation(operation.id)
+        if now_is is None or now_is.status is not _X.MANUAL_REVIEW:
+            return after
+        state = after
+    failed_reversal = operation.type is _T.REVERSAL and isinstance(said, Effect) and said.status is EffectStatus.FAILED
+    if isinstance(said, Effect) and said.status is not EffectStatus.PENDING and not failed_reversal:
+        return record_answer(kit, state, operation, said, source="resolve")
+    if isinstance(said, Effect) and not failed_reversal:  # the provider is still deciding, and nobody can for it
+        return state
+    error = PaymentError(ErrorClass.CONFLICT, ErrorCode.CONFLICT, f"Closed by hand: {note}"[:200])
+    by_hand = Effect(
+        EffectStatus.SUCCEEDED if outcome == "succeeded" else EffectStatus.FAILED,
+        provider_reference,
+        error=None if outcome == "succeeded" else error,
+    )
+    return record_answer(kit, state, operation, by_hand, source=f"operator: {note[:200]}")
+
+
+def _ask(kit: Kit, state: PaymentState, operation: Operation, about: Attempt) -> EffectLookup | ChargeLookup:
+    """What the provider says now: of a refund by its id or key, of anything else by its charge."""
+    if operation.type is _T.REFUND or (operation.type is _T.REVERSAL and about.captured):
+        return _fetch_refund(kit, state, operation, about)
+    return look_up(kit, state, about)
+
+
+def _fetch_refund(kit: Kit, state: PaymentState, operation: Operation, about: Attempt) -> EffectLookup:
+    provider = kit.provider(about.provider)
+    account, ref = account_of(kit, about), charge_ref(state.payment, about)
+    return call(
+        about.provider, "fetch_refund",
+        lambda: provider.fetch_refund(account, ref, operation.id, operation.provider_reference),
+    )  # fmt: skip

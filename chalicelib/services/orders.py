@@ -93,12 +93,15 @@ def cancel(kit: Kit, tenant: Tenant, order_id: str) -> Order:
     raise Contended(f"Order {order_id}")
 
 
-def expire(kit: Kit, tenant: Tenant, order_id: str) -> None:
-    """Expire an overdue order; one with a live payment waits for it, under its moved lease."""
+def expire(kit: Kit, tenant: Tenant, order_id: str) -> bool:
+    """Expire an overdue order; False if it has to wait, for its time or for its live payment."""
     order = kit.queries.order(tenant, order_id)
-    if order is None or order.due_at is None or order.live_payment_id is not None or kit.now() < order.expires_at:
-        return
+    if order is None or order.due_at is None:
+        return True
+    if order.live_payment_id is not None or kit.now() < order.expires_at:
+        return False
     try:
         kit.store.commit(orders.end(order, OrderStatus.EXPIRED, kit.now()), now=kit.now())
     except Stale:
         logger.info("the order changed meanwhile; its lease brings it back", order_id=order_id)
+    return True

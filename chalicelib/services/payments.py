@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from chalicelib.domain import ids, operations, orders, risk
 from chalicelib.domain import payments as lifecycle
+from chalicelib.domain.charges import Mismatch, check_charge
 from chalicelib.domain.errors import (
     Contended,
     ErrorClass,
@@ -21,13 +22,14 @@ from chalicelib.domain.errors import (
 )
 from chalicelib.domain.model import Payment, PaymentState
 from chalicelib.domain.outcome import Charge, ChargeStatus
-from chalicelib.domain.states import ATTEMPT_OPEN, PAYMENT_FINAL, AttemptStatus, PaymentStatus
+from chalicelib.domain.states import ATTEMPT_OPEN, PAYMENT_FINAL, AttemptStatus, OperationStatus, PaymentStatus
 from chalicelib.observability import logger, metric
 from chalicelib.providers.base import BadSignature
-from chalicelib.services.attempts import account_of, charge_ref, look_up, record
+from chalicelib.services.attempts import account_of, alarm_mismatch, charge_ref, look_up, record
 from chalicelib.services.kit import committed, load_state, pause, settle
+from chalicelib.services.operations import close_operation
 from chalicelib.storage.queues import StartFailed
-from chalicelib.storage.store import Stale
+from chalicelib.storage.store import ReferenceTaken, Stale
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -271,31 +273,50 @@ def close(
     provider_reference: str | None,
     note: str,
 ) -> PaymentState:
-    """Close a manual review by hand. The provider is asked first, and if it can say, its word counts.
+    """Close a manual review, of an attempt or an operation, by hand. The provider is asked first, and
+    if it can say, its word counts.
 
-    Raises NotFoundError, StateConflict (no review is open) and InvalidRequest (a success needs the
-    provider's reference).
+    Raises NotFoundError, StateConflict (no review is open, or nothing could be closed) and
+    InvalidRequest (a success needs the provider's reference, and not another payment's).
     """
     current = load_state(kit, tenant, payment_id)
-    about = _in_review(current)
-    answer = look_up(kit, current, about)
-    if not isinstance(answer, Charge) or answer.status in (ChargeStatus.PENDING, ChargeStatus.ACTION_REQUIRED):
-        answer = _by_hand(about, outcome, provider_reference, note)
-        source = "operator"
+    about = current.open_attempt
+    reviewed = next((o for o in current.operations if o.status is OperationStatus.MANUAL_REVIEW), None)
+    if about is not None and about.status is AttemptStatus.MANUAL_REVIEW:
+        after = _close_attempt(kit, current, about, outcome, provider_reference, note)
+        is_closed = after.open_attempt is None or after.open_attempt.status is not AttemptStatus.MANUAL_REVIEW
+    elif reviewed is not None:
+        after = close_operation(kit, current, reviewed, outcome, provider_reference, note)
+        now_is = after.operation(reviewed.id)
+        is_closed = now_is is None or now_is.status is not OperationStatus.MANUAL_REVIEW
     else:
-        source = "resolve"
-    after = record(kit, current, about, answer, resolved=False, source=source)
-    logger.info("closed by hand as %s: %s", outcome, note, payment_id=payment_id)
+        raise StateConflict("payment_not_in_manual_review", "Nothing of this payment waits for a person.")
+    if not is_closed:
+        raise StateConflict("review_not_closed", "The provider is still deciding. Try again later.")
+    logger.info("manual review closed as %s", outcome, payment_id=payment_id)
     if after.payment.status is _P.PROCESSING and after.open_attempt is None:
         resume(kit, after, "closed by hand")
     return after
 
 
-def _in_review(current: PaymentState) -> Attempt:
-    about = current.open_attempt
-    if about is None or about.status is not AttemptStatus.MANUAL_REVIEW:
-        raise StateConflict("payment_not_in_manual_review", "No attempt of this payment waits for a person.")
-    return about
+def _close_attempt(
+    kit: Kit, current: PaymentState, about: Attempt, outcome: str, provider_reference: str | None, note: str
+) -> PaymentState:
+    answer = look_up(kit, current, about)
+    if isinstance(answer, Charge) and answer.status not in (ChargeStatus.PENDING, ChargeStatus.ACTION_REQUIRED):
+        try:
+            check_charge(about, answer)
+        except Mismatch as mismatch:  # it talks about other money: it cannot say, and a person must
+            alarm_mismatch(current.payment.id, about, mismatch)
+        else:
+            return record(kit, current, about, answer, resolved=False, source="resolve")
+    by_hand = _by_hand(about, outcome, provider_reference, note)
+    try:
+        return record(kit, current, about, by_hand, resolved=False, source=f"operator: {note[:200]}")
+    except ReferenceTaken as taken:
+        raise InvalidRequest(
+            "provider_reference_taken", "Another payment has this provider reference.", param="provider_reference"
+        ) from taken
 
 
 def _by_hand(about: Attempt, outcome: str, provider_reference: str | None, note: str) -> Charge:

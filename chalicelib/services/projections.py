@@ -11,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from chalicelib.domain.model import Tenant
 from chalicelib.observability import logger
+from chalicelib.services.kit import pause
 from chalicelib.services.outbox import counted
-from chalicelib.storage.store import Mark
+from chalicelib.storage.store import Mark, Stale
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from chalicelib.services.kit import Kit
 
+_RACES = 5
 _MARK_DAYS = 30  # longer than any message lives: dead-letter queues keep 14 days
 
 
@@ -35,5 +37,13 @@ def project(kit: Kit, event: Mapping[str, Any]) -> None:
         raise TooOld(msg)
     mark = Mark(f"projected/{event['id']}", round((created_at + timedelta(days=_MARK_DAYS + 1)).timestamp()))
     tenant = Tenant(event["merchant_id"], event["mode"])
-    if not kit.store.project(tenant, counted(event), mark, now):
-        logger.info("event counted before", event_id=event["id"])
+    for number in range(_RACES):
+        try:
+            if not kit.store.project(tenant, counted(event), mark, now):
+                logger.info("event counted before", event_id=event["id"])
+        except Stale:
+            pause(kit, number)
+        else:
+            return
+    msg = f"{event['id']}: its counters are contended; it comes again"
+    raise Stale(msg)

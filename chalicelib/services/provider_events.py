@@ -6,6 +6,7 @@ twice is part of the transaction of its effect, so a crash leaves both or neithe
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from chalicelib.domain.outcome import Charge, ChargeStatus, Effect, EffectStatus
 from chalicelib.domain.states import AttemptStatus, OperationType, PaymentStatus
 from chalicelib.observability import logger, metric
 from chalicelib.services import payments
-from chalicelib.services.attempts import alarm_mismatch, record
+from chalicelib.services.attempts import alarm_mismatch, look_up, record
 from chalicelib.services.kit import settle
 from chalicelib.services.operations import record_answer
 from chalicelib.storage.store import AlreadyApplied, Mark
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from chalicelib.domain.model import Attempt, Change, Operation, PaymentState, Tenant
     from chalicelib.services.kit import Kit
 
+# What a charge may have moved on from by the time the event is read.
+_OVERTAKEN = frozenset({ChargeStatus.AUTHORIZED, ChargeStatus.DECLINED, ChargeStatus.CANCELED})
+_LONGEST_KEY = 200
 _MARK_SECONDS = 30 * 86400  # providers retry for days at most
 
 
@@ -69,7 +73,7 @@ def ingest(kit: Kit, tenant: Tenant, account_id: str, event: ProviderEvent) -> N
         )
         metric("ProviderMismatch", provider=about.provider)
         return
-    mark = Mark(f"event/{account_id}/{event.dedupe_key}", round(kit.now().timestamp()) + _MARK_SECONDS)
+    mark = Mark(f"event/{account_id}/{_short(event.dedupe_key)}", round(kit.now().timestamp()) + _MARK_SECONDS)
     try:
         if event.charge is not None:
             # A refund's event shows its charge too: it may be the first that tells of it.
@@ -83,6 +87,11 @@ def ingest(kit: Kit, tenant: Tenant, account_id: str, event: ProviderEvent) -> N
 
 
 def _take_in_charge(kit: Kit, state: PaymentState, about: Attempt, charge: Charge, mark: Mark | None) -> PaymentState:
+    if charge.status in _OVERTAKEN and (about.is_open or about.status is AttemptStatus.AUTHORIZED):
+        # Events overtake each other, and a failed charge may have succeeded since: the provider's word of
+        # now decides. Otherwise two orders of the same events would end in two different ways.
+        now = look_up(kit, state, about)
+        charge = now if isinstance(now, Charge) else charge
     after = record(kit, state, about, charge, resolved=False, source="webhook", mark=mark)
     ended = about.is_open and after.payment.open_attempt is None
     if ended and after.payment.status is PaymentStatus.PROCESSING:
@@ -148,9 +157,14 @@ def _find(kit: Kit, tenant: Tenant, account_id: str, event: ProviderEvent) -> tu
     raise NoPayment(event.dedupe_key)
 
 
+def _short(dedupe_key: str) -> str:
+    """The key as part of a database key, whatever its length: a header may bring any."""
+    return dedupe_key if len(dedupe_key) <= _LONGEST_KEY else hashlib.sha256(dedupe_key.encode()).hexdigest()
+
+
 def keep_orphan(kit: Kit, tenant: Tenant, account_id: str, event: ProviderEvent) -> None:
     """Nothing of ours matches the event after all: keep it for people, and raise the alarm."""
-    kit.store.add_orphan(tenant, account_id, event.dedupe_key, to_dict(event), kit.now())
+    kit.store.add_orphan(tenant, account_id, _short(event.dedupe_key), to_dict(event), kit.now())
     logger.error(
         "a provider event matches no payment of ours; see /v1/orphans",
         account=account_id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -235,7 +236,10 @@ class Queries:
 
     def totals(self, tenant: Tenant, partition: str) -> dict[str, int]:
         """Everything counted under one partition of the stats."""
-        return {row.sk: int(row.total) for row in StatsItem.query(mapping.tenant_key(tenant, partition))}
+        totals: Counter[str] = Counter()
+        for row in StatsItem.query(mapping.tenant_key(tenant, partition)):
+            totals[row.sk.rpartition("#")[0]] += int(row.total)  # the rest of the key is the counter's shard
+        return dict(totals)
 
 
 def _get(item_class: Any, pk: str, sk: str) -> Any | None:  # noqa: ANN401

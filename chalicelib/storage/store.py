@@ -53,6 +53,10 @@ class KeyTaken(Exception):
     """The idempotency key has been used. Nothing was written."""
 
 
+class ReferenceTaken(Exception):
+    """A provider's id of this change belongs to another payment. Nothing was written."""
+
+
 class AlreadyApplied(Exception):
     """The provider event's mark exists: its effect has been written before."""
 
@@ -80,6 +84,9 @@ class Mark:
 
     key: str
     expires_at: float
+
+
+STATS_SHARDS = 8  # of every counter: a busy merchant's events would queue up behind one row
 
 
 class Store:
@@ -208,9 +215,13 @@ class Store:
         """Note that an event has to reach an endpoint; False if that is noted already."""
         return _put(mapping.to_delivery_item(delivery), DeliveryItem.pk.does_not_exist())
 
-    def record_try(self, delivery: Delivery) -> bool:
-        """Write the result of a delivery's newest try; False if another worker recorded one first."""
+    def claim_try(self, delivery: Delivery) -> bool:
+        """Count a delivery's next try before it is made; False if another worker makes it."""
         return _put(mapping.to_delivery_item(delivery), DeliveryItem.tries == delivery.tries - 1)
+
+    def record_outcome(self, delivery: Delivery) -> bool:
+        """Write what came of a delivery's newest try; False if a later one has begun."""
+        return _put(mapping.to_delivery_item(delivery), DeliveryItem.tries == delivery.tries)
 
     def claim_delivery(self, pk: str, sk: str, due_at: float, until: datetime) -> bool:
         """Take an overdue delivery by moving its lease; False if somebody else was faster."""
@@ -241,8 +252,9 @@ class Store:
         try:
             with TransactWrite(connection=PaymentsItem._get_connection().connection) as transaction:  # noqa: SLF001
                 transaction.save(_mark_item(mark), _free(MarkItem, now))
+                shard = mapping.shard_of(mark.key, STATS_SHARDS)
                 for (partition, sort), amount in totals.items():
-                    item = StatsItem(mapping.tenant_key(tenant, partition), sort)
+                    item = StatsItem(mapping.tenant_key(tenant, partition), f"{sort}#{shard}")
                     transaction.update(item, [StatsItem.total.add(amount)])
         except TransactWriteError as error:
             meaning = _meaning(error, ["mark", *["stats"] * len(totals)])

@@ -11,10 +11,8 @@ SQS and Step Functions in memory. CPU is thread time inside the handlers less wh
 the merchant use; serializing, signing and parsing AWS calls, and logs and metrics, are included. The caches of
 merchants' settings are warm. What urllib3 needs for a provider's or merchant's request is measured apart.
 
-Write units are counted from the bytes of each item by DynamoDB's published rules: 1 unit per started KB of the
-larger of the old and the new item, twice that in a transaction; an index entry (keys only, under 1 KB) costs 1
-to put, 1 to remove and 2 when its key changes. ``--check`` sends the same writes to the DynamoDB Local at
-RAILYARD_DYNAMODB_LOCAL_URL (infra/dynamodb_local.py) and shows the capacity it says they have consumed.
+Read and write units are counted by DynamoDB's published rules (capacity.py). ``--check`` also sends the writes to
+the DynamoDB Local at RAILYARD_DYNAMODB_LOCAL_URL and shows the capacity it says they have consumed.
 """
 
 from __future__ import annotations
@@ -27,17 +25,17 @@ import random
 import statistics
 import threading
 import time
-from base64 import b64decode, b64encode
+from base64 import b64encode
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from math import ceil
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import boto3
 from botocore.awsrequest import AWSResponse
+from botocore.compat import HTTPHeaders
 from chalice.local import LambdaEventConverter, RouteMatcher
 
 from chalicelib import config, wiring
@@ -46,6 +44,7 @@ from chalicelib.observability import logger
 from chalicelib.providers.http import UrllibHttpClient
 from chalicelib.storage import items
 from chalicelib.storage.merchants import Merchants
+from infra.loadtest.capacity import consumed, index_units, item_size, read_units, table_of, write_units
 from infra.settings import HOST, dynamodb_local_url
 from tests.support import aws
 from tests.support.api import OpenVault
@@ -57,7 +56,6 @@ if TYPE_CHECKING:
     from chalicelib.providers.http import HttpAnswer, HttpClient
     from infra.sandbox.outbox import Webhook
 
-_KB, _READ_KB = 1024, 4096
 _OUTSIDE = "outside"  # whoever is not Railyard
 _CREATED, _OK = 201, 300
 _UPI = {"type": "upi", "flow": "collect", "vpa": "success@sim"}
@@ -69,46 +67,6 @@ _BODY = {
     "metadata": {"cart": "42"},
 }
 VARIANTS = ("simple", "with an order", "with Prefer: wait", "with a partial refund")
-
-# -- DynamoDB's arithmetic -------------------------------------------------------------------------
-
-
-def _size(value: Mapping[str, Any]) -> int:
-    """Bytes of one attribute value."""
-    ((kind, content),) = value.items()
-    if kind == "S":
-        return len(content.encode())
-    if kind == "N":
-        digits = content.lstrip("-").replace(".", "").strip("0")
-        return ceil(len(digits) / 2) + 1 + content.startswith("-")
-    if kind == "B":
-        return len(content if isinstance(content, bytes) else b64decode(content))
-    return 1
-
-
-def item_size(item: Mapping[str, Any] | None) -> int:
-    """Bytes of an item: names and values."""
-    return sum(len(name.encode()) + _size(value) for name, value in (item or {}).items())
-
-
-def _index_units(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, keys: tuple[str, str]) -> int:
-    before, after = ([(item or {}).get(name) for name in keys] for item in (old, new))
-    was, is_in = None not in before, None not in after
-    if was and is_in:
-        return 2 if before != after else 0
-    return int(was or is_in)
-
-
-def _read_units(operation: str, body: Mapping[str, Any], answer: Mapping[str, Any]) -> float:
-    each = 1.0 if body.get("ConsistentRead") else 0.5
-    if operation == "Query":
-        return each * max(1, ceil(sum(map(item_size, answer["Items"])) / _READ_KB))
-    if operation == "GetItem":
-        return each * max(1, ceil(item_size(answer.get("Item")) / _READ_KB))
-    return 0.0
-
-
-# -- the bench -------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
@@ -138,6 +96,8 @@ class _Sink(io.TextIOBase):
 
     def write(self, text: str) -> int:
         self._bench.tally.logged[self._bench.running] += len(text.encode())
+        if text.startswith('{"_aws"'):
+            self._bench.emitted.append(text)
         return len(text)
 
 
@@ -175,7 +135,9 @@ class Bench(World):
         self.running, self._since = _OUTSIDE, time.thread_time()
         self.tally, self._keys = Tally(), 0
         self.written: Counter[tuple[str, str]] = Counter()  # over all tallies
+        self.emitted: list[str] = []  # metrics, as CloudWatch reads them from the log
         aws.ENVIRONMENT.update(POWERTOOLS_LOG_LEVEL="INFO", POWERTOOLS_METRICS_DISABLED="false")
+        aws.set_environment()
         super().__init__(traffic=[] if keep_traffic else None)
         self._bring_real_clients()
         from app import app  # noqa: PLC0415 - needs the environment first
@@ -192,7 +154,7 @@ class Bench(World):
         if boto3.DEFAULT_SESSION is None:
             raise LookupError("boto3 has no session")
         boto3.DEFAULT_SESSION.events.register_first("before-send.*.*", self._serve)
-        settings = config.load(aws.ENVIRONMENT)
+        settings = config.load(aws.ENVIRONMENT | {"RAILYARD_STAGE": "prod"})
         kit = wiring.build(
             settings, http=_Wire(self, self.kit.http), clock=self.clock, sleep=self.sleep,
             jitter=random.Random(1).random,  # noqa: S311 - not cryptography
@@ -229,9 +191,9 @@ class Bench(World):
         with self.at(activity.where):
             return super()._perform(activity)
 
-    def _serve(self, request: Any, event_name: str, **_: Any) -> AWSResponse | None:
+    def _serve(self, request: Any, event_name: str, **_: Any) -> Any:
         """Answer a request that is about to be sent."""
-        _, service, operation = event_name.split(".")
+        service, operation = event_name.split(".")[1:]
         who = self.running
         with self.at(_OUTSIDE):
             body = json.loads(request.body)
@@ -243,21 +205,21 @@ class Bench(World):
                 raise AssertionError(answer)  # what is measured here goes well
             del answer["ResponseMetadata"]
             raw = json.dumps(answer, default=_wire_value).encode()
-        return AWSResponse(request.url, 200, {"content-type": "application/x-amz-json-1.0"}, _Raw(raw))
+        return AWSResponse(request.url, 200, HTTPHeaders(), _Raw(raw))
 
     def _dynamodb(self, operation: str, body: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         known = len(self.dynamo.log)
         http, answer = super()._dynamodb(operation, body)
-        self.tally.reads[_table(body.get("TableName", ""))] += _read_units(operation, body, answer)
+        self.tally.reads[table_of(body.get("TableName", ""))] += read_units(operation, body, answer)
         for write in self.dynamo.log[known:]:
-            table, twice = _table(write.table), 2 if operation == "TransactWriteItems" else 1
-            bytes_ = max(item_size(write.old), item_size(write.new))
+            table = table_of(write.table)
             for index in self.dynamo.tables[write.table].indexes.values():
-                units = _index_units(write.old, write.new, (index.hash_key, index.range_key))
+                units = index_units(write.old, write.new, (index.hash_key, index.range_key))
                 self._count_write(table, "indexes", units)
-            self._count_write(table, "items", twice * ceil(bytes_ / _KB))
+            units = write_units(write.old, write.new, transactional=operation == "TransactWriteItems")
+            self._count_write(table, "items", units)
             kind = (write.new or {}).get("kind", {"S": table})["S"]
-            self.tally.largest[kind] = max(self.tally.largest[kind], bytes_)
+            self.tally.largest[kind] = max(self.tally.largest[kind], item_size(write.new))
         return http, answer
 
     def _count_write(self, table: str, part: str, units: int) -> None:
@@ -292,7 +254,8 @@ class Bench(World):
 
     def pay(self, variant: str) -> None:
         """One payment of that variant, until everything about it is quiet."""
-        body, more = dict(_BODY), {}
+        body: dict[str, Any] = dict(_BODY)
+        more: dict[str, str] = {}
         if variant == "with an order":
             wish = {"amount": _BODY["amount"], "currency": "INR", "receipt": "1001"}
             body["order_id"] = self._send("/v1/orders", wish)["id"]
@@ -311,9 +274,18 @@ class Bench(World):
         if row is None or row["status"]["S"] != "succeeded" or any(self.queues.values()):
             raise AssertionError(row)
 
+    def idle_minute(self) -> Tally:
+        """What a run of the sweeper costs that finds nothing."""
+        with contextlib.redirect_stdout(self.sink):
+            self.sweep()  # warm
+            self.tally = minute = Tally()
+            self.sweep()
+        self.tally = Tally()
+        return minute
+
     def measure(self, variant: str, count: int) -> tuple[Tally, list[float]]:
         """The tally of ``count`` payments, and the CPU of each in milliseconds."""
-        with contextlib.redirect_stdout(self.sink):  # type: ignore[type-var]  # only written to
+        with contextlib.redirect_stdout(self.sink):
             self.pay(variant)  # warm
             self.tally, total, each = Tally(), 0.0, []
             for _ in range(count):
@@ -322,10 +294,6 @@ class Bench(World):
                 each.append((used - total) * 1000)
                 total = used
         return self.tally, each
-
-
-def _table(name: str) -> str:
-    return name.rsplit("-", 1)[-1]
 
 
 def _wire_value(value: object) -> Any:
@@ -356,7 +324,8 @@ def client_cpu(count: int = 200) -> list[float]:
         def log_message(self, *_: object) -> None:
             """Nobody reads it."""
 
-    server = HTTPServer((HOST, 0), Handler)
+    server = ThreadingHTTPServer((HOST, 0), Handler)
+    server.daemon_threads = True  # they end with the process, whatever the client keeps open
     threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
     client, each = UrllibHttpClient(1.0, 3.0), []
     headers = {"authorization": "Bearer key", "content-type": "application/json", "idempotency-key": "key"}
@@ -367,40 +336,6 @@ def client_cpu(count: int = 200) -> list[float]:
     server.shutdown()
     server.server_close()
     return each
-
-
-def consumed(
-    endpoint: str, traffic: list[tuple[str, dict[str, Any], dict[str, Any]]]
-) -> defaultdict[tuple[str, str], float]:
-    """The write units that a DynamoDB says it has used for the writes of ``traffic``; its tables must be new."""
-    aws.create_tables(endpoint)
-    client = boto3.client("dynamodb", endpoint_url=endpoint)
-    send = {
-        "PutItem": client.put_item, "UpdateItem": client.update_item, "TransactWriteItems": client.transact_write_items,
-    }  # fmt: skip
-    used: defaultdict[tuple[str, str], float] = defaultdict(float)
-    for operation, body, _ in traffic:
-        if operation not in send:
-            continue
-        wish = {name: value for name, value in _with_bytes(body).items() if not name.startswith("Return")}
-        wish.pop("ClientRequestToken", None)
-        answer = send[operation](**wish, ReturnConsumedCapacity="INDEXES")
-        capacities = answer["ConsumedCapacity"]
-        for capacity in capacities if isinstance(capacities, list) else [capacities]:
-            table = _table(capacity["TableName"])
-            indexes = sum(index["CapacityUnits"] for index in capacity.get("GlobalSecondaryIndexes", {}).values())
-            used[table, "indexes"] += indexes
-            used[table, "items"] += capacity["CapacityUnits"] - indexes
-    return used
-
-
-def _with_bytes(value: Any) -> Any:
-    """Binary values as boto3 wants them."""
-    if isinstance(value, dict):
-        if set(value) == {"B"}:
-            return {"B": b64decode(value["B"])}
-        return {name: _with_bytes(inner) for name, inner in value.items()}
-    return [_with_bytes(inner) for inner in value] if isinstance(value, list) else value
 
 
 # -- the report ------------------------------------------------------------------------------------
@@ -422,9 +357,10 @@ def report(variant: str, tally: Tally, each: list[float]) -> None:
     functions = [name for name in tally.invocations if name != _OUTSIDE]
     for name in functions:
         calls = {call: number / count for (who, call), number in sorted(tally.calls.items()) if who == name}
+        runs, milliseconds = tally.invocations[name] / count, tally.cpu[name] / count * 1000
         print(
-            f"  {name:8} {tally.invocations[name] / count:g} invocations, {tally.cpu[name] / count * 1000:5.2f} ms CPU, "
-            f"{tally.logged[name] / count:5.0f} B logged; {', '.join(f'{n:g} {c}' for c, n in calls.items())}"
+            f"  {name:8} {runs:g} invocations, {milliseconds:5.2f} ms CPU, {tally.logged[name] / count:5.0f} B logged; "
+            + ", ".join(f"{number:g} {call}" for call, number in calls.items())
         )
     print(f"  handler CPU, ms: {_spread(each)}")
     print(f"  messages: { {queue: number / count for queue, number in sorted(tally.messages.items())} }")
@@ -437,7 +373,8 @@ def main() -> None:
     parser.add_argument("count", nargs="?", type=int, default=100, help="payments of each variant")
     parser.add_argument("--check", action="store_true", help="compare with the capacity DynamoDB Local reports")
     options = parser.parse_args()
-    with Bench(keep_traffic=options.check) as bench:
+    bench = Bench(keep_traffic=options.check)
+    with bench:
         for variant in VARIANTS:
             report(variant, *bench.measure(variant, options.count))
     print(f"\na provider's or merchant's request by urllib3, CPU ms: {_spread(client_cpu())}")

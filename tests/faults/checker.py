@@ -239,13 +239,18 @@ def books_balance(evidence: Evidence) -> Iterator[str]:
     owed = -sum(p.row["amount_captured"] - p.row["amount_refunded"] - p.row["amount_refunding"] for p in evidence.payments.values())
     if balances["merchant:payable", "INR"] != owed:
         yield f"merchant:payable is {balances['merchant:payable', 'INR']}, payments say {owed}"
-    stored = {
-        (row["sk"], row["pk"].rsplit("/", 1)[1]): row["total"]
-        for row in map(plain, evidence.tables["stats"].items())
-        if row["pk"].startswith(f"{_TENANT_KEY}balance/") and row["total"]
-    }
+    stored = {(name, currency): total for (currency, name), total in _totals(evidence, "balance").items() if total}
     if stored != {key: amount for key, amount in balances.items() if amount}:
         yield f"the projected balances are {stored}, the journals' replay is {dict(balances)}"
+
+
+def _totals(evidence: Evidence, kind: str) -> Counter[tuple[str, str]]:
+    """The counters of one kind by (currency or day, name), their shards summed up."""
+    totals: Counter[tuple[str, str]] = Counter()
+    for row in map(plain, evidence.tables["stats"].items()):
+        if row["pk"].startswith(f"{_TENANT_KEY}{kind}/"):
+            totals[row["pk"].rsplit("/", 1)[1], row["sk"].rpartition("#")[0]] += row["total"]
+    return totals
 
 
 def statistics_match(evidence: Evidence) -> Iterator[str]:
@@ -257,13 +262,10 @@ def statistics_match(evidence: Evidence) -> Iterator[str]:
         if event["type"] == "payment.succeeded":
             snapshot = json.loads(event["data"])["payment"]
             captured[f"{event['created_at'][:10]} captured/{snapshot['currency']}"] += snapshot["amount_captured"]
-    found: Counter[str] = Counter()
-    for row in map(plain, evidence.tables["stats"].items()):
-        if row["pk"].startswith(f"{_TENANT_KEY}day/"):
-            found[f"{row['pk'].rsplit('/', 1)[1]} {row['sk']}"] = row["total"]
+    found = {f"{day} {name}": total for (day, name), total in _totals(evidence, "day").items()}
     for name, number in (wanted + captured).items():
-        if found[name] != number:
-            yield f"{name} counted {found[name]} times, it happened {number} times"
+        if found.get(name, 0) != number:
+            yield f"{name} counted {found.get(name, 0)} times, it happened {number} times"
 
 
 # -- the story -------------------------------------------------------------------------------------

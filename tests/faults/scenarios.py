@@ -123,7 +123,7 @@ def create_replaces_waiting_payment(play: Play) -> None:
     play.settle(10)
     play.arm()
     play.create(order_id=order_id)
-    play.settle()
+    play.settle_armed(40)
 
 
 @scenario("canceled", "succeeded", order="paid")
@@ -148,14 +148,14 @@ def create_blocked_by_risk(play: Play) -> None:
 def decline(play: Play) -> None:
     play.arm()
     play.create("decline")
-    play.settle()
+    play.settle_armed(60)
 
 
 @scenario("failed")
 def technical_declines_everywhere(play: Play) -> None:
     play.arm()
     play.create("technical")
-    play.settle()
+    play.settle_armed(15)
 
 
 @scenario("succeeded")
@@ -171,7 +171,7 @@ def fail_over_after_technical_decline(play: Play) -> None:
     play.chaos(provider="simulator", failure_rate=1.0)
     play.arm()
     play.create("plain")
-    play.settle()
+    play.settle_armed(8)
 
 
 # -- resolve -----------------------------------------------------------------------------------------
@@ -188,7 +188,7 @@ def timeout_after(play: Play, _: str, amount: int) -> None:
 def timeout_before(play: Play, _: str, amount: int) -> None:
     play.arm()
     play.create("timeout_before", amount)
-    play.settle()
+    play.settle_armed(120)
 
 
 @at_each_provider("succeeded")
@@ -260,7 +260,7 @@ def pending_failure(play: Play, _: str, amount: int) -> None:
     play.create("pending_failure", amount)
     play.settle(1)
     play.arm()
-    play.settle()
+    play.settle_armed(15)
 
 
 @scenario("succeeded")
@@ -400,7 +400,7 @@ def cancel_waiting_payment(play: Play) -> None:
     play.settle(10)
     play.arm()
     play.cancel(payment_id)
-    play.settle()
+    play.settle_armed(45)
 
 
 @scenario("canceled")
@@ -433,9 +433,7 @@ def expiry_of_requires_action(play: Play) -> None:
     play.create("action", order_id=order_id)
     play.settle(56)
     play.arm()
-    play.settle(60)
-    play.disarm()
-    play.settle()
+    play.settle_armed(45)
 
 
 @scenario("expired")
@@ -470,6 +468,8 @@ def order_with_live_payment_does_not_expire(play: Play) -> None:
     payment_id = play.create("action", order_id=order_id)
     play.settle(90)
     play.arm()
+    play.settle(25)
+    play.disarm()
     play.settle(60)
     play.customer(payment_id)
     play.settle()

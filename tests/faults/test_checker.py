@@ -87,7 +87,7 @@ FALSIFIED: dict[str, tuple[Callable[[Play], None], ...]] = {
     "books_balance": (
         lambda p: _drop(p, "payments", "jnl#"),
         lambda p: _set(p, "payments", "jnl#", legs='[["merchant:payable",1],["refunds:in_flight",1]]'),
-        lambda p: _set(p, "stats", "merchant:payable", total=1),
+        lambda p: _set(p, "stats", "merchant:payable", total=1),  # one shard of it
     ),
     "statistics_match": (lambda p: _set(p, "stats", "payment.succeeded", total=2),),
     "events_gapless": (lambda p: _drop(p, "payments", "evt#00000002"),),

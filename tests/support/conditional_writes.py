@@ -17,6 +17,7 @@ from chalicelib.domain.ids import new_id
 from chalicelib.domain.model import Reference
 from chalicelib.domain.outcome import ChargeStatus
 from chalicelib.domain.states import OrderStatus, PaymentStatus
+from chalicelib.storage import mapping
 from chalicelib.storage.store import AlreadyApplied, Claim, KeyTaken, Mark, Stale
 from tests.support import factories
 from tests.support.factories import AMOUNT, NOW, TENANT, TIMING, later
@@ -81,6 +82,25 @@ class ConditionalWrites:
         story.apply(payments.resume(story.state, TIMING, NOW, "first"))
         unchanged(tables, late, Stale)
         assert tables.load(story.payment.id) == story.state
+
+    def test_the_version_alone_stops_a_stale_decision(self, tables: Tables) -> None:
+        # Usually the next event's number is taken as well; neither guard relies on the other.
+        story = stored(tables)
+        tables.client.update_item(
+            TableName="railyard-local-payments",
+            Key={"pk": {"S": f"mer_01TEST/test/{story.payment.id}"}, "sk": {"S": "a#payment"}},
+            UpdateExpression="SET version = :v",
+            ExpressionAttributeValues={":v": {"N": "9"}},
+        )
+        unchanged(tables, payments.resume(story.state, TIMING, NOW, "x"), Stale)
+
+    def test_the_events_number_alone_stops_a_stale_decision(self, tables: Tables) -> None:
+        story = stored(tables)
+        change = payments.resume(story.state, TIMING, NOW, "x")
+        tables.client.put_item(
+            TableName="railyard-local-payments", Item=mapping.to_event_item(change.events[0]).serialize()
+        )
+        unchanged(tables, change, Stale)
 
     def test_a_stale_order_stops_its_payment_too(self, tables: Tables) -> None:
         order = factories.make_order()

@@ -200,7 +200,11 @@ class Story:
         if p.status in PAYMENT_FINAL:
             assert p.open_attempt is None
         for attempt in attempts:
-            reversals = [o for o in self.state.operations if o.attempt_id == attempt.id and o.type is _T.REVERSAL]
+            reversals = [
+                o
+                for o in self.state.operations
+                if o.attempt_id == attempt.id and o.type is _T.REVERSAL and o.status is not _X.RETURNED
+            ]
             assert len(reversals) == (attempt.status in (_A.LATE_SUCCEEDED, _A.REVERSED))
         still_open = [
             o.id for o in self.state.operations if o.type in (_T.CAPTURE, _T.VOID) and o.status in OPERATION_OPEN

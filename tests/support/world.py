@@ -303,7 +303,7 @@ class World:
     def aws_call(self, service: str, operation: str, body: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Answer one call of a botocore client: the HTTP response and the parsed answer."""
         failure = self._before(f"{service}.{operation}")
-        if failure == "conflict":
+        if failure == "conflict" and "TransactItems" in body:
             reasons = ["TransactionConflict"] * len(body["TransactItems"])
             return _error("TransactionCanceledException", "conflict", reasons)
         if failure == "refused":

@@ -167,6 +167,26 @@ def test_the_call_is_shown_in_the_event_without_bodies() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("said", [_C.DECLINED, _C.CANCELED])
+def test_an_attempt_that_ended_is_watched_for_a_late_success(said: ChargeStatus) -> None:
+    story = sent()
+    story.hear(said)
+    assert (story.attempt().due_at, story.attempt().resolves) == (later(TIMING.watch[0]), 0)
+    story.hear(_C.SUCCEEDED)
+    assert story.attempt().due_at is None  # the reversal looks after it now
+
+
+def test_what_two_look_ups_did_not_find_is_watched_and_what_was_refused_is_not() -> None:
+    story = sent()
+    not_sent(story)
+    assert story.attempt().due_at is None
+    story = sent()
+    story.wait(TIMING.call + SETTLE)
+    not_found(story)
+    not_found(story)
+    assert story.attempt().due_at == later(TIMING.call + SETTLE + TIMING.watch[0])
+
+
 def test_a_new_provider_reference_becomes_a_way_to_the_payment() -> None:
     story = sent()
     change = story.hear(_C.PENDING, provider_reference="ch_7")
@@ -439,7 +459,7 @@ def test_money_taken_after_we_let_go_of_an_authorization_is_given_back(past: flo
     assert story.operation().type is _T.REVERSAL
 
 
-@pytest.mark.parametrize("said", [_C.AUTHORIZED, _C.PENDING, _C.ACTION_REQUIRED])
+@pytest.mark.parametrize("said", [_C.AUTHORIZED, _C.PENDING, _C.ACTION_REQUIRED, _C.DECLINED])
 def test_an_older_answer_does_not_undo_an_authorization(said: ChargeStatus) -> None:
     assert authorized().hear(said) is None
 

@@ -155,7 +155,11 @@ class PaymentLife(RuleBasedStateMachine):
         won = story.state.attempt(story.payment.winning_attempt)
         if story.now < story.payment.expires_at or story.payment.open_operation or won is None:
             return
-        story.apply(payments.expire_authorized(story.state, won, lapse=self.lapse, timing=TIMING, now=story.now))
+        story.apply(
+            payments.expire_authorized(
+                story.state, won, lapse=self.lapse, lapse_window=AUTHORIZATION_WINDOW, timing=TIMING, now=story.now
+            )
+        )
 
     # -- what providers say of charges -------------------------------------------------------------
 

@@ -37,6 +37,19 @@ def void(story: Story, *, lapse: bool = False) -> Operation:
     return operation
 
 
+def run_out(story: Story, *, lapse: bool = False) -> None:
+    story.apply(
+        payments.expire_authorized(
+            story.state,
+            story.attempt(),
+            lapse=lapse,
+            lapse_window=AUTHORIZATION_WINDOW,
+            timing=TIMING,
+            now=story.now,
+        )
+    )
+
+
 def refund(story: Story, amount: int | None = None, *, partial: bool = True) -> Operation:
     change, operation = operations.request_refund(
         story.state, amount, "changed my mind", partial=partial, timing=TIMING, now=story.now
@@ -175,7 +188,7 @@ def test_a_merchants_void_cancels_even_after_the_limit() -> None:
 
 def test_the_void_of_an_authorization_that_ran_out_expires_the_payment() -> None:
     story = expired(authorized())
-    story.apply(payments.expire_authorized(story.state, story.attempt(), lapse=False, timing=TIMING, now=story.now))
+    run_out(story)
     call(story)
     tell(story, _E.SUCCEEDED)
     assert (story.payment.status, story.attempt().status) == (_P.EXPIRED, _A.EXPIRED)
@@ -183,7 +196,7 @@ def test_the_void_of_an_authorization_that_ran_out_expires_the_payment() -> None
 
 def test_a_failed_void_of_a_lapsed_authorization_stays_with_a_person_until_it_is_settled() -> None:
     story = expired(authorized())
-    story.apply(payments.expire_authorized(story.state, story.attempt(), lapse=False, timing=TIMING, now=story.now))
+    run_out(story)
     call(story)
     tell(story, _E.FAILED)
     assert story.payment.needs_attention
@@ -265,6 +278,26 @@ def test_only_a_succeeded_payment_can_be_refunded() -> None:
         with pytest.raises(StateConflict) as refused:
             refund(story)
         assert refused.value.code == "payment_not_refundable"
+
+
+def test_a_payment_takes_no_more_operations_than_a_decision_can_read() -> None:
+    story = succeeded()
+    for _ in range(operations.MAX_OPERATIONS):
+        refund(story, 1)
+    with pytest.raises(StateConflict) as refused:
+        refund(story, 1)
+    assert refused.value.code == "too_many_refunds"
+    refund_at_provider(story, 1)  # a fact is never refused
+
+
+def test_a_refund_that_fails_after_it_had_succeeded_has_come_back() -> None:
+    story = succeeded()
+    refund(story, 1000)
+    call(story)
+    tell(story, _E.SUCCEEDED)
+    tell(story, _E.FAILED)
+    assert (story.operation().status, money(story)) == (_X.RETURNED, (AMOUNT, 0, 0))
+    assert tell(story, _E.FAILED) is None
 
 
 @pytest.mark.parametrize(
@@ -395,11 +428,43 @@ def test_a_reversal_that_failed_is_for_a_person_because_we_still_hold_the_money(
     assert story.attempt().status is _A.REVERSED
 
 
-def test_a_reversal_is_not_a_refund_and_cannot_come_back() -> None:
+@pytest.mark.parametrize("told_before", [True, False])
+@pytest.mark.parametrize("told", [_E.RETURNED, _E.FAILED])
+def test_a_reversal_that_the_bank_sent_back_is_made_again(told: EffectStatus, told_before: bool) -> None:  # noqa: FBT001
+    if told is _E.FAILED and not told_before:
+        return  # that is a reversal that failed
     story = late()
+    call(story)
+    if told_before:
+        tell(story, _E.SUCCEEDED)
+    tell(story, told)
+    first, again = story.state.operations
+    assert (first.status, again.type, again.status, again.amount) == (_X.RETURNED, _T.REVERSAL, _X.PENDING, AMOUNT)
+    assert (story.attempt().status, story.payment.needs_attention) == (_A.LATE_SUCCEEDED, True)
+    assert types_booked(story) == ["late_charge", "reversal", "reversal_returned"]
+    assert story.events[-1].operation_id == again.id
+    call(story)
+    tell(story, _E.SUCCEEDED)
+    assert story.attempt().status is _A.REVERSED
+
+
+def test_a_release_of_money_that_was_only_held_cannot_come_back() -> None:
+    story = Story.begin()
+    story.send()
+    story.hear(_C.DECLINED, error=ISSUER)
+    story.hear(_C.AUTHORIZED)
     call(story)
     tell(story, _E.SUCCEEDED)
     assert tell(story, _E.RETURNED) is None
+
+
+def test_a_reversal_that_a_person_closes_as_failed_stays_in_the_books() -> None:
+    story = late()
+    call(story)
+    tell(story, _E.FAILED)
+    tell(story, _E.FAILED)
+    assert (story.operation().status, story.types[-1]) == (_X.FAILED, "reversal.failed")
+    assert types_booked(story) == ["late_charge"]
 
 
 # -- refunds in the provider's dashboard -------------------------------------------------------------

@@ -24,7 +24,7 @@ from chalicelib.domain.states import (
 from tests.support import factories
 from tests.support.asl import payment_definition
 from tests.support.factories import AMOUNT, LOST, NOW, TIMING, candidate, later
-from tests.support.story import Story, always, authorized, expired, succeeded
+from tests.support.story import AUTHORIZATION_WINDOW, Story, always, authorized, expired, succeeded
 
 _A, _P, _C, _T, _X = AttemptStatus, PaymentStatus, ChargeStatus, OperationType, OperationStatus
 BLOCK = {"decision": "block", "score": 100, "reasons": ["Fraud detected: High amount", "Country KP is blocked"]}
@@ -187,9 +187,22 @@ def test_a_watched_attempt_is_looked_at_as_often_as_the_schedule_says() -> None:
 # -- the end of an authorization ---------------------------------------------------------------------
 
 
+def run_out(story: Story, *, lapse: bool) -> None:
+    story.apply(
+        payments.expire_authorized(
+            story.state,
+            story.attempt(),
+            lapse=lapse,
+            lapse_window=AUTHORIZATION_WINDOW,
+            timing=TIMING,
+            now=story.now,
+        )
+    )
+
+
 def test_an_authorization_that_runs_out_is_voided_where_there_is_a_void() -> None:
     story = expired(authorized())
-    story.apply(payments.expire_authorized(story.state, story.attempt(), lapse=False, timing=TIMING, now=story.now))
+    run_out(story, lapse=False)
     void = story.operation()
     assert (void.type, void.source, story.payment.status) == (_T.VOID, "system", _P.AUTHORIZED)
     assert story.events[-1].operation_id == void.id
@@ -197,8 +210,21 @@ def test_an_authorization_that_runs_out_is_voided_where_there_is_a_void() -> Non
 
 def test_an_authorization_that_runs_out_lapses_where_there_is_no_void() -> None:
     story = expired(authorized(order=factories.make_order()))
-    story.apply(payments.expire_authorized(story.state, story.attempt(), lapse=True, timing=TIMING, now=story.now))
+    run_out(story, lapse=True)
     assert (story.payment.status, story.attempt().status) == (_P.EXPIRED, _A.EXPIRED)
+    assert (story.operation().status, story.payment.open_operation) == (_X.SENT, None)
+    story.hear(_C.CANCELED)
+    assert story.operation().status is _X.SUCCEEDED  # the release was awaited and is confirmed
+    assert story.types.count("payment.expired") == 1
+
+
+def test_money_taken_from_an_authorization_that_was_to_lapse_is_given_back() -> None:
+    story = expired(authorized())
+    run_out(story, lapse=True)
+    story.hear(_C.SUCCEEDED)
+    lapsed, reversal = story.state.operations
+    assert (story.payment.status, story.attempt().status) == (_P.EXPIRED, _A.LATE_SUCCEEDED)
+    assert (lapsed.status, reversal.type) == (_X.FAILED, _T.REVERSAL)
 
 
 # -- orders ------------------------------------------------------------------------------------------

@@ -80,7 +80,8 @@ def test_every_status_has_its_row_and_is_reachable(
 def test_no_status_moves_to_itself_and_none_is_a_dead_end_loop(
     statuses: type[StrEnum], moves: Mapping[Any, frozenset[Any]]
 ) -> None:
-    final = {status for status in statuses if not moves[status]}
+    # A late charge that was given back rests, unless the bank sends the money back again.
+    final = {status for status in statuses if not moves[status]} | {AttemptStatus.REVERSED}
     for status in statuses:
         assert status not in moves[status]
         assert _reachable(moves, status) & final, f"nothing ends from {status}"

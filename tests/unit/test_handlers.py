@@ -17,7 +17,7 @@ import pytest
 
 from chalicelib import workers, workflow
 from chalicelib.observability import entrypoint
-from chalicelib.services import payments
+from chalicelib.services import operations, payments
 from chalicelib.services.idempotency import Idem
 from chalicelib.services.payments import NewPayment
 from chalicelib.storage.queues import Queues, SendFailed
@@ -234,6 +234,22 @@ def test_the_relay_sends_only_new_events(world: World) -> None:
     assert workers.relay({"Records": others}, CONTEXT) == {"sent": 0}
     assert workers.relay({"Records": [created]}, CONTEXT) == {"sent": 2}
     assert (len(world.queues["notifications"]), len(world.queues["projections"])) == (1, 1)
+
+
+def test_an_event_that_asks_for_work_reaches_the_operations_queue_with_ids_only(world: World) -> None:
+    made = pay(world)
+    world.run(horizon=60)
+    _, refund = operations.refund(
+        world.kit, TENANT, made.payment.id, 100, "wrong size", Idem("refund", "f", 201, lambda _: {}, 1000)
+    )
+    assert workers.relay({"Records": world.stream}, CONTEXT)["sent"] == 3
+    (message,) = world.queues["operations"]
+    assert json.loads(message.body) == {
+        "merchant_id": TENANT.merchant_id,
+        "mode": TENANT.mode,
+        "subject_id": made.payment.id,
+        "operation_id": refund.id,
+    }
 
 
 def test_a_batch_of_any_size_is_sent_ten_by_ten(world: World) -> None:
