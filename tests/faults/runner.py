@@ -47,14 +47,20 @@ def run(scenario: Scenario, fault: Fault | None = None, prepare: Callable[[World
 
 
 def faults(points: list[Point], kind: Kind) -> Iterator[Fault]:
-    """Every fault of one kind that the recorded calls offer.
+    """Every fault of one kind that differs from all others, of those that the recorded calls offer.
 
-    After a call is before the next call of the same invocation, so that moment is struck once. A client
-    whose request died may ask again at once, or after everything else has settled.
+    To die after a call is to die before the next one, and a read changes nothing: so a process dies
+    before its first call and after each call with an effect, and that is all it can do. A client whose
+    request died may ask again at once, or after everything else has settled.
     """
     for at, point in enumerate(points):
-        following = points[at + 1] if at + 1 < len(points) else None
-        if kind == "crash_after" and following is not None and following.invocation == point.invocation:
+        before = points[at - 1] if at else None
+        after = points[at + 1] if at + 1 < len(points) else None
+        is_first = before is None or before.invocation != point.invocation
+        is_last = after is None or after.invocation != point.invocation
+        if kind == "crash_before" and not is_first:
+            continue
+        if kind == "crash_after" and point.is_read and not is_last:
             continue
         if kind in point.kinds():
             yield Fault(at, kind)
@@ -62,17 +68,20 @@ def faults(points: list[Point], kind: Kind) -> Iterator[Fault]:
                 yield Fault(at, kind, patient=True)
 
 
+def moments(points: list[Point], kind: Kind) -> int:
+    """How many faults of one kind the recorded calls offer, those among them that cannot be told apart."""
+    return sum(kind in point.kinds() for point in points)
+
+
 def check(
     scenario: Scenario, kind: Kind, prepare: Callable[[World], None] | None = None, *, enough: int | None = None
 ) -> tuple[int, list[str]]:
-    """Strike at every point of a scenario, or until ``enough`` is found; the number of runs and what they broke."""
+    """Strike at every point of a scenario, or until ``enough`` is found; the number of points and what they broke."""
     recorded = run(scenario, None, prepare).points
-    count = 0
     found: list[str] = []
     for fault in faults(recorded, kind):
         if len(found) == enough:
             break
-        count += 1
         outcome = run(scenario, fault, prepare)
         problems = outcome.problems
         if outcome.struck != recorded[fault.at]:
@@ -81,4 +90,4 @@ def check(
             where = f"{scenario.name}, point {fault.at}: {kind}{' (patient client)' * fault.patient}"
             point = recorded[fault.at]
             found.append(f"{where} at {point.call} in {point.where}\n" + "\n".join(f"    {p}" for p in problems))
-    return count, found
+    return moments(recorded, kind), found

@@ -40,14 +40,14 @@ def test_nothing_goes_wrong(name: str) -> None:
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_one_thing_goes_wrong(name: str, group: str, record_property: Callable[[str, object], None]) -> None:
     found: list[str] = []
-    runs = 0
+    points = 0
     for kind in _GROUPS[group]:
         count, problems = runner.check(SCENARIOS[name], kind)
-        runs += count
+        points += count
         found += problems
-    record_property("fault_points", runs)
+    record_property("fault_points", points)
     record_property("fault_violations", len(found))
-    assert not found, f"{len(found)} of {runs} runs broke a promise:\n" + "\n".join(found[:10])
+    assert not found, f"{len(found)} of {points} points broke a promise:\n" + "\n".join(found[:10])
 
 
 def test_every_function_is_struck() -> None:

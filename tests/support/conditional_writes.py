@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chalicelib.domain import operations, orders, payments
+from chalicelib.domain.draft import Draft
 from chalicelib.domain.ids import new_id
 from chalicelib.domain.model import Reference
 from chalicelib.domain.outcome import ChargeStatus
 from chalicelib.domain.states import OrderStatus, PaymentStatus
 from chalicelib.storage import mapping
-from chalicelib.storage.store import AlreadyApplied, Claim, KeyTaken, Mark, Stale
+from chalicelib.storage.store import AlreadyApplied, Claim, KeyTaken, Mark, ReferenceTaken, Stale
 from tests.support import factories
 from tests.support.factories import AMOUNT, NOW, TENANT, TIMING, later
 from tests.support.storage import Tables, order_put, stored, succeeded
@@ -179,8 +180,21 @@ class ConditionalWrites:
         other.tables = None
         change = other.hear(_C.PENDING, provider_reference=key)
         assert change is not None
-        unchanged(tables, change, Stale)
+        unchanged(tables, change, ReferenceTaken)
         assert tables.queries.payment_of_reference(TENANT, f"acct_a/{key}") == story.payment.id
+
+    def test_a_stale_decision_is_decided_again_before_its_reference_counts(self, tables: Tables) -> None:
+        story, other = stored(tables), stored(tables)
+        key = new_id("ch", NOW)
+        story.send()
+        story.hear(_C.PENDING, provider_reference=key)
+        other.send()
+        other.apply(payments.park(other.state, NOW, "somebody else was faster"))
+        stale = replace(other, state=replace(other.state, payment=replace(other.payment, version=1)), tables=None)
+        draft = Draft(stale.state, NOW)
+        draft.refer(other.attempt(), key)
+        draft.emit("payment.resumed")
+        unchanged(tables, draft.change(), Stale)
 
     def test_a_reference_may_be_written_again_for_the_same_payment(self, tables: Tables) -> None:
         story = stored(tables)
@@ -356,14 +370,20 @@ class ConditionalWrites:
         assert not tables.store.add_delivery(replace(delivery, url="https://other.example"))
         assert tables.queries.delivery(TENANT, delivery.event_id, "default") == delivery
 
-    def test_each_try_of_a_delivery_is_recorded_once(self, tables: Tables) -> None:
+    def test_each_try_of_a_delivery_is_made_by_one_worker_and_recorded_while_it_is_the_newest(
+        self, tables: Tables
+    ) -> None:
         delivery = factories.make_delivery()
         tables.store.add_delivery(delivery)
-        first = replace(delivery, tries=1, log=[{"status": 500}], due_at=later(5))
-        assert tables.store.record_try(first)
-        assert not tables.store.record_try(replace(first, log=[{"status": 200}], status="delivered"))
-        done = replace(delivery, tries=2, log=[{"status": 500}, {"status": 200}], status="delivered", due_at=None)
-        assert tables.store.record_try(done)
+        first = replace(delivery, tries=1, due_at=later(5))
+        assert tables.store.claim_try(first)
+        assert not tables.store.claim_try(first)
+        assert tables.store.record_outcome(replace(first, log=[{"status": 500}]))
+        second = replace(first, tries=2, log=[{"status": 500}])
+        assert tables.store.claim_try(second)
+        assert not tables.store.record_outcome(replace(first, status="delivered"))  # a late word of the first try
+        done = replace(second, log=[{"status": 500}, {"status": 200}], status="delivered", due_at=None)
+        assert tables.store.record_outcome(done)
         assert tables.queries.delivery(TENANT, delivery.event_id, "default") == done
 
     def test_an_overdue_delivery_is_taken_once(self, tables: Tables) -> None:

@@ -123,8 +123,7 @@ class Client:
     def received(self) -> list[dict[str, Any]]:
         """What the demo merchant's endpoint has received and verified."""
         answer = self.http.request("GET", f"{self.local['merchant_url']}/received")
-        data: list[dict[str, Any]] = json.loads(answer.data)["data"]
-        return data
+        return [row["body"] for row in json.loads(answer.data)["data"] if row["verified"]]
 
     def at_once(self, calls: list[Callable[[], Answer]]) -> list[Answer]:
         """Make all calls at the same time."""

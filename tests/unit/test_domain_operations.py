@@ -458,12 +458,23 @@ def test_a_release_of_money_that_was_only_held_cannot_come_back() -> None:
     assert tell(story, _E.RETURNED) is None
 
 
-def test_a_reversal_that_a_person_closes_as_failed_stays_in_the_books() -> None:
+def test_a_failed_reversal_ends_only_by_a_persons_word_and_stays_in_the_books() -> None:
     story = late()
     call(story)
     tell(story, _E.FAILED)
-    tell(story, _E.FAILED)
+    assert tell(story, _E.FAILED) is None  # the provider says so again
+    story.apply(
+        operations.record_effect(
+            story.state,
+            story.operation(),
+            factories.effect(_E.FAILED),
+            timing=TIMING,
+            now=NOW,
+            source="operator: given back in cash",
+        )
+    )
     assert (story.operation().status, story.types[-1]) == (_X.FAILED, "reversal.failed")
+    assert not story.payment.needs_attention
     assert types_booked(story) == ["late_charge"]
 
 

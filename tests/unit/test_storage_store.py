@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,9 @@ from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, Re
 from pynamodb.exceptions import PutError, TransactWriteError, UpdateError
 
 from chalicelib.domain import orders, payments
+from chalicelib.domain.model import Reference
 from chalicelib.storage import items
-from chalicelib.storage.store import AlreadyApplied, KeyTaken, Stale
+from chalicelib.storage.store import AlreadyApplied, KeyTaken, ReferenceTaken, Stale
 from tests.support import factories
 from tests.support.conditional_writes import ConditionalWrites, claim, mark
 from tests.support.factories import NOW, TENANT, TIMING
@@ -60,7 +62,10 @@ NONE = "None"
 @pytest.mark.parametrize(
     ("code", "reasons", "meaning"),
     [
-        # order of the puts: claim, mark, order, event
+        (CANCELED, [NONE, NONE, NONE, NONE, "ConditionalCheckFailed"], ReferenceTaken),
+        (CANCELED, [NONE, NONE, "ConditionalCheckFailed", NONE, "ConditionalCheckFailed"], Stale),
+        (CANCELED, [NONE, NONE, NONE, NONE, "TransactionConflict"], Stale),
+        # order of the puts: claim, mark, order, event, reference
         (CANCELED, [NONE, NONE, "TransactionConflict", NONE], Stale),
         (CANCELED, ["TransactionConflict", NONE, NONE, NONE], Stale),
         (CANCELED, [NONE, "TransactionConflict", NONE, NONE], Stale),
@@ -88,7 +93,9 @@ def test_a_refused_transaction_means_what_its_reasons_say(
 ) -> None:
     refusal.append((code, reasons))
     with pytest.raises(meaning) as caught:
-        tables.store.commit(orders.create(factories.make_order()), now=NOW, claim=claim(), mark=mark())
+        reference = Reference("ch_1", TENANT, "pay_1")
+        change = replace(orders.create(factories.make_order()), references=[reference])
+        tables.store.commit(change, now=NOW, claim=claim(), mark=mark())
     assert type(caught.value) is meaning
 
 
