@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test check package deploy clean
+.PHONY: help run demo test test-crash test-dynamodb-local check package deploy clean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,8 +18,14 @@ run: $(READY) ## Start Railyard on this machine, take a payment, stay up until C
 demo: $(READY) ## The same, but stop after the payment; fails when anything in its story is wrong
 	@$(BIN)/python -m infra.local demo
 
-test: $(READY) ## All tests; no network beyond this machine
+test: $(READY) ## All tests but the next two; no network beyond this machine
 	@$(BIN)/python -m pytest -n auto --dist loadgroup
+
+test-crash: $(READY) ## Kill workers under 100 payments, stop and start under 50 (about six minutes)
+	@$(BIN)/python -m pytest tests/crash
+
+test-dynamodb-local: $(READY) ## The storage contract on Amazon's DynamoDB Local (needs Java 17 and mvn)
+	@$(BIN)/python -m infra.dynamodb_local
 
 check: $(READY) ## Lint, types, import rules, template
 	@$(BIN)/ruff check .

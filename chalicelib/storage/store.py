@@ -43,6 +43,16 @@ if TYPE_CHECKING:
 _CONDITION_FAILED = "ConditionalCheckFailed"
 # Reasons that mean "nothing was written, somebody else is writing": read again and decide again.
 _CONTENDED = frozenset({_CONDITION_FAILED, "TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"})
+# The same for the transaction as a whole.
+_NOTHING_WRITTEN = frozenset(
+    {
+        "TransactionConflictException",
+        "TransactionInProgressException",
+        "ThrottlingException",
+        "ProvisionedThroughputExceededException",
+        "RequestLimitExceeded",
+    }
+)
 
 
 class Stale(Exception):
@@ -98,7 +108,7 @@ class Store:
         self._shards = list_shards
 
     def commit(self, change: Change, *, now: datetime, claim: Claim | None = None, mark: Mark | None = None) -> None:
-        """Write all of ``change`` or nothing; raises Stale, KeyTaken or AlreadyApplied."""
+        """Write all of ``change`` or nothing; raises Stale, KeyTaken, AlreadyApplied or ReferenceTaken."""
         labels: list[str] = []
         try:
             with TransactWrite(connection=PaymentsItem._get_connection().connection) as transaction:  # noqa: SLF001
@@ -319,14 +329,16 @@ def _code(error: PynamoDBException) -> str | None:
 
 def _meaning(error: TransactWriteError, labels: Sequence[str]) -> PynamoDBException | Exception:
     """What a canceled transaction means, by the position of the conditions that failed."""
-    if _code(error) in ("TransactionConflictException", "TransactionInProgressException"):
-        return Stale("the transaction met another one")
+    if _code(error) in _NOTHING_WRITTEN:
+        return Stale(f"nothing was written: {_code(error)}")
     told = zip(labels, error.cancellation_reasons, strict=False)
     reasons = [(label, reason.code) for label, reason in told if reason]
     if ("claim", _CONDITION_FAILED) in reasons:
         return KeyTaken()
     if ("mark", _CONDITION_FAILED) in reasons:
         return AlreadyApplied()
+    if reasons and set(reasons) == {("reference", _CONDITION_FAILED)}:
+        return ReferenceTaken("another payment has this provider reference")
     if reasons and all(code in _CONTENDED for _, code in reasons):
         return Stale(", ".join(f"{label}: {code}" for label, code in reasons))
     return error

@@ -15,8 +15,13 @@ if TYPE_CHECKING:
     from tests.faults.scenarios import Scenario
     from tests.support.world import Kind, Point
 
-DOWNSTREAM = frozenset({"relay", "notify", "deliver", "project"})  # the same for every event: struck in whole scenarios
-KINDS: tuple[Kind, ...] = ("crash_before", "crash_after", "conflict", "refused", "lost", "twin", "stall")
+# The way behind the outbox is the same for every event. Faults strike there in the scenarios marked `whole`;
+# in the others its calls are not counted, and against a FURTHER fault it is not walked at all.
+DOWNSTREAM = frozenset({"relay", "notify", "deliver", "project"})
+_TOLD = frozenset({"notifications", "projections"})
+DYING: tuple[Kind, ...] = ("crash_before", "crash_after", "conflict")
+FURTHER: tuple[Kind, ...] = ("refused", "lost", "twin", "stall")
+KINDS = DYING + FURTHER
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,8 @@ class Outcome:
 def run(scenario: Scenario, fault: Fault | None = None, prepare: Callable[[World], None] | None = None) -> Outcome:
     """Play a scenario to the end and check it; ``prepare`` may change the world first."""
     with World(fault=fault, spared=frozenset() if scenario.whole else DOWNSTREAM) as world:
+        if fault is not None and fault.kind in FURTHER and not scenario.whole:
+            world.discarded = _TOLD
         if prepare is not None:
             prepare(world)
         play = Play(world)

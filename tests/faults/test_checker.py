@@ -291,9 +291,9 @@ MUTANTS = {
     "the permit to send a charge": Mutant(_overlooking("a#", "evt#"), "create_razorpay", ("twin", "stall")),
     "the key's condition": Mutant(_overlooking("idem", table="guards"), "create_simulator", ("twin",)),
     "a used key stops nobody": Mutant(_with_store(_NoKeys), "refund_partial_twice", ("twin", "crash_after")),
-    "key and effect in one transaction": Mutant(_with_store(_KeyApart), "create_simulator", ("crash_before",)),
+    "key and effect in one transaction": Mutant(_with_store(_KeyApart), "create_simulator", ("crash_after",)),
     "mark and effect in one transaction": Mutant(
-        _with_store(_MarkApart), "refund_in_the_providers_dashboard_simulator", ("crash_before",)
+        _with_store(_MarkApart), "refund_in_the_providers_dashboard_simulator", ("crash_after",)
     ),
     "the projection's mark": Mutant(_with_store(_NoMarks), "create_simulator", ("twin", "crash_after")),
     "journals belong to the change": Mutant(_with_store(_ForgetfulStore), "create_simulator"),

@@ -19,11 +19,7 @@ if TYPE_CHECKING:
 
     from tests.support.world import Kind
 
-_GROUPS: dict[str, tuple[Kind, ...]] = {
-    "dies": ("crash_before", "crash_after"),
-    "fails": ("conflict", "refused", "lost"),
-    "overtaken": ("twin", "stall"),
-}
+_GROUPS: dict[str, tuple[Kind, ...]] = {"dying": runner.DYING, "further": runner.FURTHER}
 # Every function there is, so that none is ever left out.
 _FUNCTIONS = {
     "request", "webhook", "attempt", "resolve", "park", "relay", "operate", "ingest", "notify", "deliver", "project", "sweep",

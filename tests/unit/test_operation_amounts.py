@@ -88,3 +88,19 @@ def test_a_late_charge_that_was_only_held_is_released_whole(world: World) -> Non
     held = Charge(ChargeStatus.AUTHORIZED, "late_1")
     state = attempts.record(world.kit, state, state.attempts[0], held, resolved=False, source="webhook")
     assert told(world, state, state.operations[0], AMOUNT).attempts[0].status is AttemptStatus.REVERSED
+
+
+def test_a_charge_that_is_another_payments_is_not_believed_and_stays_unknown(world: World) -> None:
+    first = paid(world)
+    wish = NewPayment(AMOUNT, "INR", {"type": "upi", "vpa": "timeout_before@sim"})
+    made = payments.create(world.kit, TENANT, wish, idem("second"))
+    world.run(horizon=1)
+    second = payments.state(world.kit, TENANT, made.payment.id)
+    assert first.attempts[0].account == second.attempts[0].account
+    theirs = Charge(ChargeStatus.SUCCEEDED, first.payment.provider_reference, captured=AMOUNT)
+    after = attempts.record(world.kit, second, second.attempts[0], theirs, resolved=False, source="webhook")
+    assert (after.payment.status, after.payment.amount_captured) == (PaymentStatus.PROCESSING, 0)
+    assert after.attempts[0].status is AttemptStatus.UNKNOWN
+    assert after.attempts[0].error is not None
+    assert after.attempts[0].error.code == "mismatch"
+    assert payments.state(world.kit, TENANT, first.payment.id) == first

@@ -92,9 +92,8 @@ def test_a_refused_transaction_means_what_its_reasons_say(
     tables: Tables, refusal: list[Any], code: str, reasons: list[str], meaning: type[Exception]
 ) -> None:
     refusal.append((code, reasons))
+    change = replace(orders.create(factories.make_order()), references=[Reference("ch_1", TENANT, "pay_1")])
     with pytest.raises(meaning) as caught:
-        reference = Reference("ch_1", TENANT, "pay_1")
-        change = replace(orders.create(factories.make_order()), references=[reference])
         tables.store.commit(change, now=NOW, claim=claim(), mark=mark())
     assert type(caught.value) is meaning
 
