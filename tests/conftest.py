@@ -18,6 +18,11 @@ settings.register_profile("soak", settings.get_profile("default"), derandomize=F
 settings.load_profile("default")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of single suites."""
+    parser.addoption("--all-faults", action="store_true", help="strike the plain scenarios of the fault suite in every way")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say how much the fault suite has tried: tests note it as properties, which workers pass on."""
     totals = {"fault_points": 0, "fault_violations": 0}

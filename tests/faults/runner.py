@@ -33,11 +33,20 @@ class Outcome:
     problems: list[str]
 
 
-def run(scenario: Scenario, fault: Fault | None = None, prepare: Callable[[World], None] | None = None) -> Outcome:
-    """Play a scenario to the end and check it; ``prepare`` may change the world first."""
-    with World(fault=fault, spared=frozenset() if scenario.whole else DOWNSTREAM) as world:
-        if fault is not None and fault.kind in FURTHER and not scenario.whole:
-            world.discarded = _TOLD
+def run(
+    scenario: Scenario,
+    fault: Fault | None = None,
+    prepare: Callable[[World], None] | None = None,
+    *,
+    kind: Kind = "crash_before",
+) -> Outcome:
+    """Play a scenario to the end and check it; ``prepare`` may change the world first.
+
+    ``kind`` is that of the fault, or the one that the run's calls are recorded for.
+    """
+    spared = frozenset() if scenario.whole else DOWNSTREAM
+    discarded = _TOLD if kind in FURTHER and not scenario.whole else frozenset()
+    with World(fault=fault, spared=spared, discarded=discarded) as world:
         if prepare is not None:
             prepare(world)
         play = Play(world)
@@ -84,12 +93,12 @@ def check(
     scenario: Scenario, kind: Kind, prepare: Callable[[World], None] | None = None, *, enough: int | None = None
 ) -> tuple[int, list[str]]:
     """Strike at every point of a scenario, or until ``enough`` is found; the number of points and what they broke."""
-    recorded = run(scenario, None, prepare).points
+    recorded = run(scenario, None, prepare, kind=kind).points
     found: list[str] = []
     for fault in faults(recorded, kind):
         if len(found) == enough:
             break
-        outcome = run(scenario, fault, prepare)
+        outcome = run(scenario, fault, prepare, kind=kind)
         problems = outcome.problems
         if outcome.struck != recorded[fault.at]:
             problems = [f"recorded {recorded[fault.at]}, struck {outcome.struck}: runs differ", *problems]

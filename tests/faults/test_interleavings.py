@@ -134,5 +134,5 @@ class Payment(RuleBasedStateMachine):
 TestInterleavings = Payment.TestCase
 # No shrinking: it would take minutes, and 25 steps can be read.
 TestInterleavings.settings = settings(
-    max_examples=150, stateful_step_count=25, phases=(Phase.explicit, Phase.generate)
+    max_examples=100, stateful_step_count=25, phases=(Phase.explicit, Phase.generate)
 )

@@ -103,8 +103,9 @@ class Client:
         """The payment once it is final and nothing of it is open any more."""
 
         def look() -> Any:
-            payment = self.get(f"/v1/payments/{payment_id}")
+            # Operations first: once they are over, the payment read after them shows what they did.
             operations = self.get(f"/v1/payments/{payment_id}/operations")["data"]
+            payment = self.get(f"/v1/payments/{payment_id}")
             is_open = any(o["status"] in ("pending", "sent", "unknown") for o in operations)
             return payment if payment["status"] in FINAL and not is_open else None
 

@@ -64,6 +64,7 @@ _CONSUMERS = {
     "projections": "project",
 }  # fmt: skip
 _RELAY_BATCH = 10
+_STEPS = 1_000  # far more than any story takes
 _STALL = 40.0  # seconds a frozen process may still wake up after: the functions' own time-out is 45
 _READS = frozenset({"dynamodb.GetItem", "dynamodb.Query", "dynamodb.BatchGetItem"})
 
@@ -523,7 +524,7 @@ class World:
 
     def _advance(self, end: float, *, rest: bool = False) -> None:
         """Let everything happen that is due until ``end``; with ``rest`` stop at the last thing that is."""
-        for _ in range(20_000):
+        for _ in range(_STEPS):
             if self.turn():
                 continue
             upcoming = self.next_time()
