@@ -20,7 +20,9 @@ settings.load_profile("default")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Options of single suites."""
-    parser.addoption("--all-faults", action="store_true", help="strike the plain scenarios of the fault suite in every way")
+    parser.addoption(
+        "--all-faults", action="store_true", help="strike the plain scenarios of the fault suite in every way"
+    )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

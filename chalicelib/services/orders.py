@@ -93,15 +93,20 @@ def cancel(kit: Kit, tenant: Tenant, order_id: str) -> Order:
     raise Contended(f"Order {order_id}")
 
 
-def expire(kit: Kit, tenant: Tenant, order_id: str) -> bool:
-    """Expire an overdue order; False if it has to wait, for its time or for its live payment."""
+def expire(kit: Kit, tenant: Tenant, order_id: str) -> float | None:
+    """Expire an overdue order; seconds until the next look, or None if it needs none.
+
+    An order with a live payment needs none: the payment's end brings the order back.
+    """
     order = kit.queries.order(tenant, order_id)
-    if order is None or order.due_at is None:
-        return True
-    if order.live_payment_id is not None or kit.now() < order.expires_at:
-        return False
+    if order is None or order.due_at is None or order.live_payment_id is not None:
+        return None
+    left = (order.expires_at - kit.now()).total_seconds()
+    if left > 0:
+        return left
     try:
         kit.store.commit(orders.end(order, OrderStatus.EXPIRED, kit.now()), now=kit.now())
     except Stale:
-        logger.info("the order changed meanwhile; its lease brings it back", order_id=order_id)
-    return True
+        logger.info("the order changed meanwhile; it is looked at again", order_id=order_id)
+        return kit.timing.poll
+    return None

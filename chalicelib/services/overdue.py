@@ -38,8 +38,8 @@ def take_up(kit: Kit, tenant: Tenant, subject_id: str, sk: str, lease: float) ->
             operations.work(kit, tenant, subject_id, rest[0])
         elif kind == "att":
             _watch(kit, tenant, subject_id, int(rest[0]), lease)
-        elif kind == "order" and not orders.expire(kit, tenant, subject_id):
-            _reschedule(kit, tenant, subject_id, sk, lease, kit.timing.poll)
+        elif kind == "order":
+            _reschedule(kit, tenant, subject_id, sk, lease, orders.expire(kit, tenant, subject_id))
     except Exception:  # noqa: BLE001 - a retry by the queue would only race with the lease
         logger.exception("overdue %s of %s failed; its lease brings it back", sk, subject_id, payment_id=subject_id)
         metric("SweepFailed")

@@ -166,7 +166,7 @@ def keep_orphan(kit: Kit, tenant: Tenant, account_id: str, event: ProviderEvent)
     """Nothing of ours matches the event after all: keep it for people, and raise the alarm."""
     kit.store.add_orphan(tenant, account_id, _short(event.dedupe_key), to_dict(event), kit.now())
     logger.error(
-        "a provider event matches no payment of ours; see /v1/orphans",
+        "a provider event matches no payment of ours; it is kept: see docs/operations.md, orphan events",
         account=account_id,
         dedupe_key=event.dedupe_key,
         type=event.type,

@@ -52,7 +52,7 @@ def watch(port: int) -> Refusals | None:
         filter_code = ctypes.create_string_buffer(_syn_filter(port))
         program = struct.pack("HP", len(filter_code.raw) // 8, ctypes.addressof(filter_code))
         packets.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)
-        packets.setblocking(False)
+        packets.setblocking(False)  # noqa: FBT003 - the socket's own signature
         packets.bind(("lo", _ETHERTYPE_IP))
     except OSError:
         packets.close()

@@ -208,7 +208,7 @@ async def _read(reader: asyncio.StreamReader) -> Request | Response | None:
         return answer(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, {"error": "The headers are too large."})
     lines = head.decode("latin-1").split("\r\n")
     words = lines[0].split(" ")
-    if len(words) != 3 or not words[1].startswith("/"):
+    if len(words) != len(("method", "target", "version")) or not words[1].startswith("/"):
         return answer(HTTPStatus.BAD_REQUEST, {"error": "This is not HTTP/1.1."})
     headers = {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:-2])}
     length = headers.get("content-length", "0")

@@ -49,7 +49,7 @@ _SOURCES = {"gateway_technical_error": "gateway", "payment_cancelled": "customer
 def handle(bank: Bank, settings: ProviderSettings, request: Request) -> Response:
     """Answer one request."""
     parts = request.path.strip("/").split("/")
-    if parts[0] == "pay" and len(parts) == 2:
+    if parts[0] == "pay" and len(parts) == len(("pay", "charge")):
         return _page(bank, settings, request, parts[1])
     wanted = f"Bearer {settings.credentials['api_key']}"
     if not hmac.compare_digest(request.headers.get("authorization", "").encode(), wanted.encode()):

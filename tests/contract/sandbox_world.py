@@ -64,7 +64,7 @@ def account_of(bank: Bank, name: str, url: str) -> Account:
     return Account(f"acct_{name}", name, url, settings.credentials, [settings.webhook_secret])
 
 
-def intent(  # noqa: PLR0913 - a payment has these parts
+def intent(
     outcome: str = "success",
     *,
     number: int = 1,

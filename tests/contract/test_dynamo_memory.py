@@ -19,9 +19,10 @@ from tests.faults.play import Play
 from tests.faults.runner import run
 from tests.faults.scenarios import SCENARIOS
 from tests.support import aws
+from tests.support.aws import PREFIX
 from tests.support.dynamo import Refused, UnknownExpression, condition, update
 from tests.support.emulator import running_emulator
-from tests.support.world import PREFIX, TENANT, Fault, World
+from tests.support.world import TENANT, Fault, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,8 +59,9 @@ def recorded() -> dict[str, Traffic]:
         world.traffic = found["lists"] = []
         play = Play(world)
         order_id = play.order()
-        for _ in range(5):
-            payment_id = play.create()
+        payment_id = play.create()
+        for _ in range(4):
+            play.create()
         play.create(order_id=order_id)
         play.settle()
         play.refund(payment_id)
@@ -143,10 +145,10 @@ def test_every_answer_is_the_same(client: Any, traffic: dict[str, Traffic]) -> N
         for number, (operation, body, answer) in enumerate(calls):
             operations.add(operation)
             told, theirs = _told(answer), _told(_play_back(client, operation, body))
-            if "Limit" in body:  # whether an exactly full page is the last one is only known to the next
-                if len(told["Items"]) == body["Limit"]:
-                    told.pop("LastEvaluatedKey", None)
-                    theirs.pop("LastEvaluatedKey", None)
+            if "Limit" in body and len(told["Items"]) == body["Limit"]:
+                # Whether an exactly full page is the last one is only known to the next.
+                told.pop("LastEvaluatedKey", None)
+                theirs.pop("LastEvaluatedKey", None)
             assert told == theirs, f"{name}, call {number}: {operation} {body}"
     assert operations == {"GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem", "TransactWriteItems"}
     errors = [answer["Error"]["Code"] for calls in traffic.values() for *_, answer in calls if "Error" in answer]

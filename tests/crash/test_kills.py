@@ -182,7 +182,9 @@ def test_50_payments_in_flight_survive_a_stop_and_start(tmp_path: Path, capsys: 
         for provider in ("simulator", "razorpay", "simulator_b"):
             client.bank("/_chaos", {"provider": provider, "latency_ms": {"min": 2000, "max": 2800}})
         with ThreadPoolExecutor(40) as pool:
-            identifiers = list(pool.map(lambda vpa: _stubborn(client, vpa), [chance.choice(_VPAS) for _ in range(_AT_THE_STOP)]))
+            identifiers = list(
+                pool.map(lambda vpa: _stubborn(client, vpa), [chance.choice(_VPAS) for _ in range(_AT_THE_STOP)])
+            )
         in_flight = len(_open(client, identifiers))
         stack.stop()
         client = stack.start()

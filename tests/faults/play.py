@@ -103,7 +103,9 @@ class Play:
     def order(self, amount: int = AMOUNT, *, ttl: float | None = None) -> str:
         """POST /v1/orders."""
         kit = self.world.kit
-        expires_at = None if ttl is None else self.world.clock().fromtimestamp(self.world.clock.time + ttl, tz=kit.now().tzinfo)
+        expires_at = (
+            None if ttl is None else self.world.clock().fromtimestamp(self.world.clock.time + ttl, tz=kit.now().tzinfo)
+        )
         wish = orders.NewOrder(amount, "INR", expires_at=expires_at)
         body = self._request("order", lambda idem: orders.create(kit, TENANT, wish, idem), _show_order)
         return str(body["id"])
@@ -158,7 +160,7 @@ class Play:
         kit = self.world.kit
         self._repeat(lambda: orders.cancel(kit, TENANT, order_id))
 
-    def _request(  # noqa: PLR0913
+    def _request(
         self,
         kind: Literal["order", "payment", "operation", "change"],
         effect: Callable[[Idem], Any],
@@ -240,9 +242,7 @@ class Play:
         """Every webhook gets lost from here on."""
         self.chaos(webhooks={"drop_rate": 1.0})
 
-    def dashboard(
-        self, action: str, provider: str, payment_id: str, *, may_fail: bool = False, **body: object
-    ) -> None:
+    def dashboard(self, action: str, provider: str, payment_id: str, *, may_fail: bool = False, **body: object) -> None:
         """Somebody works in the provider's own dashboard."""
         sent = json.dumps({"provider": provider, "reference": payment_id} | body).encode()
         answer = control.handle(self.world.bank, Request("POST", f"/_dashboard/{action}", {}, sent))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from chalicelib.domain.risk import RiskRules
 from chalicelib.providers.simulator import SimulatorProvider
-from tests.faults.checker import Expected
+from tests.faults.evidence import Expected
 from tests.faults.play import AMOUNT, PREMIUM, Play
 
 if TYPE_CHECKING:
@@ -292,7 +292,13 @@ def orphan(play: Play) -> None:
     from infra.sandbox.records import ChargeSpec  # noqa: PLC0415
 
     _paid(play)
-    spec = ChargeSpec("pay_01ZZZZZZZZZZZZZZZZZZZZZZZZ-01", AMOUNT, "INR", automatic=False, method={"type": "upi", "vpa": "decline@sim"})
+    spec = ChargeSpec(
+        "pay_01ZZZZZZZZZZZZZZZZZZZZZZZZ-01",
+        AMOUNT,
+        "INR",
+        automatic=False,
+        method={"type": "upi", "vpa": "decline@sim"},
+    )
     play.world.bank.create_charge("simulator", spec, "foreign")
     play.arm()
     play.settle()

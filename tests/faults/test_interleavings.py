@@ -3,6 +3,7 @@ crashes may do, in any order; then everything comes to rest and every promise mu
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Literal
 
 from hypothesis import Phase, settings
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from chalicelib.domain.errors import InvalidRequest, StateConflict
-from tests.faults.checker import Expected, violations
+from tests.faults.checker import violations
+from tests.faults.evidence import Expected
 from tests.faults.play import AMOUNT, PREMIUM, Play
 from tests.support.world import Fault, World
 
@@ -37,7 +39,11 @@ class Payment(RuleBasedStateMachine):
         with_order=st.booleans(),
     )
     def create(
-        self, outcome: str, amount: int, capture: Literal["automatic", "manual"], with_order: bool  # noqa: FBT001
+        self,
+        outcome: str,
+        amount: int,
+        capture: Literal["automatic", "manual"],
+        with_order: bool,  # noqa: FBT001
     ) -> None:
         order_id = self.play.order(amount) if with_order else None
         self.id = self.play.create(outcome, amount, capture=capture, order_id=order_id)
@@ -82,10 +88,8 @@ class Payment(RuleBasedStateMachine):
     # -- what people do --------------------------------------------------------------------------
 
     def _may_be_refused(self, what: Any) -> None:
-        try:
+        with suppress(StateConflict, InvalidRequest):  # a definite no changes nothing: the checker sees to that
             what()
-        except (StateConflict, InvalidRequest):
-            pass  # a definite no changes nothing: the checker sees to that
 
     @rule(amount=_AMOUNTS)
     def capture(self, amount: int | None) -> None:
@@ -116,7 +120,7 @@ class Payment(RuleBasedStateMachine):
         return charges
 
     def _waits(self, charge_id: str) -> bool:
-        return self.world.bank.book.charges[charge_id].state.value == "requires_action"
+        return bool(self.world.bank.book.charges[charge_id].state.value == "requires_action")
 
     # -- and then --------------------------------------------------------------------------------
 
@@ -133,6 +137,4 @@ class Payment(RuleBasedStateMachine):
 
 TestInterleavings = Payment.TestCase
 # No shrinking: it would take minutes, and 25 steps can be read.
-TestInterleavings.settings = settings(
-    max_examples=100, stateful_step_count=25, phases=(Phase.explicit, Phase.generate)
-)
+TestInterleavings.settings = settings(max_examples=100, stateful_step_count=25, phases=(Phase.explicit, Phase.generate))

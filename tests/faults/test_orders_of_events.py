@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.faults.checker import Evidence, Expected, violations
+from tests.faults.checker import violations
+from tests.faults.evidence import Evidence, Expected
 from tests.faults.play import AMOUNT, PREMIUM, Play
 from tests.support.world import World
 

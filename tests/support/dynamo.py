@@ -143,7 +143,7 @@ class Dynamo:
             if found is None or names[found[1]] != table.hash_key:
                 raise UnknownExpression(expression)
             candidates: Iterable[Item] = table.partitions.get(values[found[2]]["S"], {}).values()
-            order = (table.range_key,)
+            order: tuple[str, ...] = (table.range_key,)
         else:
             candidates = (item for item in table.items() if index.hash_key in item and index.range_key in item)
             order = (index.range_key, table.hash_key, table.range_key)
@@ -236,7 +236,9 @@ class Dynamo:
         self._check(action, old)
         change = update(action["UpdateExpression"])
         new = change(
-            old or action["Key"], action.get("ExpressionAttributeNames", {}), action.get("ExpressionAttributeValues", {})
+            old or action["Key"],
+            action.get("ExpressionAttributeNames", {}),
+            action.get("ExpressionAttributeValues", {}),
         )
         return Write(action["TableName"], old, new)
 
@@ -350,8 +352,8 @@ class _Parser:
             low = self.operand()
             self.take("AND")
             high = self.operand()
-            return lambda i, n, v: _compare(low(i, n, v), left(i, n, v), "<=") and _compare(
-                left(i, n, v), high(i, n, v), "<="
+            return lambda i, n, v: (
+                _compare(low(i, n, v), left(i, n, v), "<=") and _compare(left(i, n, v), high(i, n, v), "<=")
             )
         if operator == "IN":
             self.take("(")

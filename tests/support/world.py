@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import boto3
 from botocore.exceptions import ReadTimeoutError
@@ -64,7 +64,7 @@ _CONSUMERS = {
     "projections": "project",
 }  # fmt: skip
 _RELAY_BATCH = 10
-_STEPS = 1_000  # far more than any story takes
+_STEPS = 3_000  # far more than any story takes
 _STALL = 40.0  # seconds a frozen process may still wake up after: the functions' own time-out is 45
 _READS = frozenset({"dynamodb.GetItem", "dynamodb.Query", "dynamodb.BatchGetItem"})
 
@@ -159,7 +159,9 @@ class World:
     spared: frozenset[str] = frozenset()  # functions whose calls are not counted
     discarded: frozenset[str] = frozenset()  # queues that nobody reads in this run
     crashes: int = 0
-    errors: list[tuple[str, Exception]] = field(default_factory=list)  # that handlers let out; their platforms try again
+    errors: list[tuple[str, Exception]] = field(
+        default_factory=list
+    )  # that handlers let out; their platforms try again
     dynamo: dynamo.Dynamo = field(default_factory=lambda: dynamo.Dynamo(aws.table_definitions()))
     traffic: list[tuple[str, dict[str, Any], dict[str, Any]]] | None = None  # DynamoDB's, if it is to be kept
     stream: list[dict[str, Any]] = field(default_factory=list)
@@ -232,7 +234,7 @@ class World:
         _current.clear()
         ids.randbits = secrets.randbits
 
-    def __enter__(self) -> World:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -345,7 +347,9 @@ class World:
         for entry in body["Entries"] if queue not in self.discarded else ():
             visible_at = self.clock.time + entry.get("DelaySeconds", 0)
             self.queues[queue].append(Message(self._id("msg"), entry["MessageBody"], visible_at))
-        return {"Successful": [{"Id": entry["Id"], "MessageId": "m", "MD5OfMessageBody": ""} for entry in body["Entries"]]}
+        return {
+            "Successful": [{"Id": entry["Id"], "MessageId": "m", "MD5OfMessageBody": ""} for entry in body["Entries"]]
+        }
 
     def _play_ChangeMessageVisibility(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         queue = body["QueueUrl"].rsplit("/", 1)[1]
@@ -668,7 +672,10 @@ def _queue_settings(name: str) -> Mapping[str, int]:
         properties = resource.get("Properties", {})
         if properties.get("QueueName") == f"{PREFIX}-{name}":
             visibility = stage[properties["VisibilityTimeout"][2]]
-            return {"VisibilityTimeout": visibility, "maxReceiveCount": stage[properties["RedrivePolicy"]["maxReceiveCount"][2]]}
+            return {
+                "VisibilityTimeout": visibility,
+                "maxReceiveCount": stage[properties["RedrivePolicy"]["maxReceiveCount"][2]],
+            }
     raise LookupError(name)
 
 

@@ -334,7 +334,7 @@ def test_every_function_is_wrapped_by_entrypoint() -> None:
 
 def run(code: str, **environment: str) -> list[str]:
     """The lines that a fresh process prints."""
-    done = subprocess.run(  # noqa: S603 - our own argv
+    done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
         env=child_environment(**(aws.ENVIRONMENT | {"POWERTOOLS_LOG_LEVEL": "INFO"} | environment)),
     )  # fmt: skip
@@ -347,7 +347,7 @@ def run(code: str, **environment: str) -> list[str]:
 def test_a_module_imports_alone_without_an_environment_and_without_a_line(module: str) -> None:
     names = _handlers(importlib.import_module(module))
     code = f"import {module} as m; assert all(callable(getattr(m, n)) for n in {names})"
-    done = subprocess.run(  # noqa: S603 - our own argv
+    done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60,
         env={name: value for name, value in child_environment().items() if not name.startswith("AWS_")},
     )  # fmt: skip

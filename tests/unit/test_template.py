@@ -98,7 +98,7 @@ def test_every_handler_of_the_template_imports_in_a_fresh_process(packaged: Pack
     module, attribute = handler.rsplit(".", 1)
     code = f"import importlib; assert callable(getattr(importlib.import_module({module!r}), {attribute!r}))"
     source = packaged.zip_path.parent.parent / "src"
-    done = subprocess.run(  # noqa: S603 - our own argv
+    done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         cwd=source,
         env=child_environment(),
