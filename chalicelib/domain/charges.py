@@ -362,40 +362,40 @@ def authorization_ended(draft: Draft, attempt: Attempt, facts: dict[str, object]
     return draft.change()
 
 
+def _awaited(draft: Draft, attempt: Attempt, operation_type: OperationType) -> Operation | None:
+    """The attempt's operation of that type that is not over yet."""
+    return next(
+        (
+            operation
+            for operation in draft.before.operations
+            if operation.attempt_id == attempt.id
+            and operation.type is operation_type
+            and operation.status in OPERATION_OPEN
+        ),
+        None,
+    )
+
+
 def void_confirmed(draft: Draft, attempt: Attempt, facts: dict[str, object]) -> Change | None:
     """The provider has released what we voided by letting it lapse."""
-    for operation in draft.before.operations:
-        if (
-            operation.attempt_id == attempt.id
-            and operation.type is OperationType.VOID
-            and operation.status
-            in (
-                OperationStatus.PENDING,
-                OperationStatus.SENT,
-                OperationStatus.UNKNOWN,
-                OperationStatus.MANUAL_REVIEW,
-            )
-        ):
-            done = draft.set_operation(operation, status=OperationStatus.SUCCEEDED)
-            draft.set_payment(needs_attention=False)
-            draft.emit("void.succeeded", operation=done, facts=facts)
-            return draft.change()
-    return None
+    operation = _awaited(draft, attempt, OperationType.VOID)
+    if operation is None:
+        return None
+    done = draft.set_operation(operation, status=OperationStatus.SUCCEEDED)
+    draft.set_payment(needs_attention=False)
+    draft.emit("void.succeeded", operation=done, facts=facts)
+    return draft.change()
 
 
 def reversal_confirmed(draft: Draft, attempt: Attempt, facts: dict[str, object]) -> Change | None:
     """The provider has released money that was only held when we heard of its late success."""
-    for operation in draft.before.operations:
-        if (
-            operation.attempt_id == attempt.id
-            and operation.type is OperationType.REVERSAL
-            and operation.status in OPERATION_OPEN
-        ):
-            done = draft.set_operation(operation, status=OperationStatus.SUCCEEDED, error=None)
-            draft.set_attempt(attempt, status=_A.REVERSED, reversed=operation.amount)
-            draft.emit("payment.reversal_succeeded", operation=done, facts=facts)
-            return draft.change()
-    return None
+    operation = _awaited(draft, attempt, OperationType.REVERSAL)
+    if operation is None:
+        return None
+    done = draft.set_operation(operation, status=OperationStatus.SUCCEEDED, error=None)
+    draft.set_attempt(attempt, status=_A.REVERSED, reversed=operation.amount)
+    draft.emit("payment.reversal_succeeded", operation=done, facts=facts)
+    return draft.change()
 
 
 # -- when nobody could say -------------------------------------------------------------------------

@@ -172,12 +172,17 @@ def record_effect(
     return _settle(draft, operation, effect, facts)
 
 
-def _settle(draft: Draft, operation: Operation, effect: Effect, facts: dict[str, object]) -> Change | None:
-    """The operation succeeded or failed: move it and the money. None if it is nothing new after all."""
+def _attempt_of(draft: Draft, operation: Operation) -> Attempt:
     attempt = draft.before.attempt(operation.attempt_id)
     if attempt is None:
         msg = f"{operation.id}: attempt {operation.attempt_id} is missing"
         raise LookupError(msg)
+    return attempt
+
+
+def _settle(draft: Draft, operation: Operation, effect: Effect, facts: dict[str, object]) -> Change | None:
+    """The operation succeeded or failed: move it and the money. None if it is nothing new after all."""
+    attempt = _attempt_of(draft, operation)
     if operation.type is _T.REVERSAL:
         return _settle_reversal(draft, operation, attempt, effect, facts)
     if operation.status is _X.MANUAL_REVIEW:
@@ -261,10 +266,7 @@ def _reversal_returned(draft: Draft, operation: Operation, timing: Timing, facts
 
 def _refund_returned(draft: Draft, operation: Operation, facts: dict[str, object]) -> Change:
     """The customer's bank sent a refund back: the money is the merchant's again."""
-    attempt = draft.before.attempt(operation.attempt_id)
-    if attempt is None:
-        msg = f"{operation.id}: attempt {operation.attempt_id} is missing"
-        raise LookupError(msg)
+    attempt = _attempt_of(draft, operation)
     done = draft.set_operation(operation, status=_X.RETURNED)
     payment = draft.payment
     draft.set_payment(amount_refunded=payment.amount_refunded - operation.amount)

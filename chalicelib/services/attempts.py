@@ -111,22 +111,23 @@ def ask_again(kit: Kit, state: PaymentState, opened: Attempt) -> ChargeLookup:
     window = kit.provider(opened.provider).capabilities.idempotency_window
     if age < window and kit.now() < state.payment.expires_at:
         answer = _charge(kit, merchant, state.payment, opened)
-        if isinstance(answer, NotSent):
-            # This repeat was not sent. That says nothing about the first call.
-            return Unknown(answer.error, answer.exchange, answer.retry_after)
-        return answer
+        return _unless_not_sent(answer)
     return look_up(kit, state, opened)
 
 
 def look_up(kit: Kit, state: PaymentState, opened: Attempt) -> ChargeLookup:
     """Ask the provider for an attempt's charge."""
-    merchant = kit.merchants.get(state.payment.tenant)
-    account = _account(merchant, opened)
+    account = account_of(kit, opened)
     answer = call(
         opened.provider,
         "fetch",
         lambda: kit.provider(opened.provider).fetch(account, charge_ref(state.payment, opened)),
     )
+    return _unless_not_sent(answer)
+
+
+def _unless_not_sent(answer: ChargeLookup) -> ChargeLookup:
+    """A repeat or a look-up that was not sent says nothing about the first call: it stays unknown."""
     if isinstance(answer, NotSent):
         return Unknown(answer.error, answer.exchange, answer.retry_after)
     return answer
