@@ -25,7 +25,7 @@ from chalicelib.storage.vault import Vault
 from chalicelib.wiring import now
 from infra.sandbox.bank import Bank
 from infra.sandbox.config import load
-from infra.sandbox.personalities import PERSONALITIES
+from infra.sandbox.personalities import personality
 from infra.sandbox.server import SandboxServer
 from infra.settings import HOST
 
@@ -73,7 +73,7 @@ def seed(wish: Wish) -> Seeded:
         before = None  # of a stack that is no more
     tenant = Tenant(before["merchant_id"] if before else new_id("mer", now()), "test")
     webhook_secret = before["webhook_secret"] if before else _new_webhook_secret()
-    bank = Bank(load(), time.time, PERSONALITIES, "seed")
+    bank = Bank(load(), time.time, personality, "seed")
     places = SandboxServer(bank, HOST, wish["sandbox_port"])
     accounts = [
         Account(

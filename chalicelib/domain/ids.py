@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 randbits: Callable[[int], int] = secrets.randbits  # a seam: a test that must repeat itself brings a seeded one
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_SHORT_LENGTH = 22  # of base 62, for a ULID's 128 bits
 _RANDOM_BITS = 80
 _LENGTH = 26
 MAX_ATTEMPTS = 99
@@ -50,6 +52,30 @@ def attempt_id(payment_id: str, number: int) -> str:
 def attempt_reference(payment_id: str, number: int) -> str:
     """What providers know an attempt by: the payment id and the attempt's number, 33 characters."""
     return f"{payment_id}-{number:02d}"
+
+
+def short_reference(reference: str) -> str:
+    """An attempt reference in 24 letters and digits, for providers that take no more: see ``long_reference``."""
+    payment_id, _, number = reference.rpartition("-")
+    rest = 0
+    for letter in payment_id.removeprefix("pay_"):
+        rest = rest * 32 + _ALPHABET.index(letter)
+    digits = []
+    for _ in range(_SHORT_LENGTH):
+        rest, digit = divmod(rest, 62)
+        digits.append(_BASE62[digit])
+    return "".join(reversed(digits)) + number
+
+
+def long_reference(short: str) -> str | None:
+    """The attempt reference that ``short_reference`` made short, or None if it is not one of ours."""
+    if len(short) != _SHORT_LENGTH + len("00") or not (short.isascii() and short.isalnum()):
+        return None
+    number = 0
+    for letter in short[:_SHORT_LENGTH]:
+        number = number * 62 + _BASE62.index(letter)
+    reference = f"pay_{_encode(number)}-{short[_SHORT_LENGTH:]}"
+    return reference if parse_attempt_reference(reference) and short_reference(reference) == short else None
 
 
 def parse_attempt_reference(reference: str) -> tuple[str, int] | None:

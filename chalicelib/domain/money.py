@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal, InvalidOperation
+
 MAX_AMOUNT = 99_999_999_999  # minor units
 
 # ISO 4217 minor-unit exponents of what people pay with. Left out on purpose: codes without a minor unit
@@ -34,3 +36,22 @@ def to_decimal_string(amount: int, currency: str) -> str:
         return str(amount)
     whole, part = divmod(abs(amount), 10**exponent)
     return f"{'-' if amount < 0 else ''}{whole}.{part:0{exponent}d}"
+
+
+def from_decimal(value: object, currency: str) -> int | None:
+    """Minor units of an exact decimal, given as text or Decimal: ("1499.00", "INR") is 149900.
+
+    None for what is no amount of that currency: a float, a bool, a negative one, or a fraction of
+    its smallest coin. A provider may leave out zeros or add some: "10", "10.0" and "10.000" are all ten.
+    """
+    exponent = EXPONENTS.get(currency)
+    if exponent is None or isinstance(value, bool | float) or not isinstance(value, str | int | Decimal):
+        return None
+    if isinstance(value, str) and not (value.isascii() and value[:1].isdigit()):
+        return None
+    try:
+        scaled = Decimal(value).scaleb(exponent)
+        amount = int(scaled)
+    except (InvalidOperation, ValueError, OverflowError):
+        return None
+    return amount if amount == scaled and 0 <= amount <= MAX_AMOUNT else None

@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from chalicelib.domain.errors import PaymentError
 
@@ -122,16 +123,18 @@ class EventKind(StrEnum):
     CHARGE = "charge"
     REFUND = "refund"
     DISPUTE = "dispute"
+    HINT = "hint"  # unsigned: says where to look, proves nothing
     IGNORED = "ignored"
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderEvent:
-    """A verified event from a provider, in our terms.
+    """An event from a provider in our terms, verified unless it is a HINT.
 
     ``reference`` is our own attempt reference when the payload carries it (it begins with the
     payment id); ``provider_reference`` is the provider's charge id; ``refund_key`` is our
-    operation id when the payload carries it.
+    operation id when the payload carries it. Of a HINT only the ids are looked at: a refund's is in
+    ``effect``, whose status says nothing.
     """
 
     dedupe_key: str
@@ -142,3 +145,26 @@ class ProviderEvent:
     charge: Charge | None = None
     effect: Effect | None = None
     refund_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementLine:
+    """One line of a provider's settlement report; amounts in minor units.
+
+    ``amount`` is gross: positive for what the provider owes us, negative for what it takes back.
+    ``fee`` and ``tax`` (tax on the fee) are what it keeps of it, never negative. ``settlement_id``,
+    ``utr`` and ``settled_at`` are None until the money is on its way to the bank.
+    """
+
+    kind: Literal["payment", "refund", "adjustment"]
+    entity_id: str  # the provider's id of the payment, refund or adjustment
+    amount: int
+    currency: str
+    fee: int = 0
+    tax: int = 0
+    reference: str | None = None  # our attempt reference, when the line carries it
+    refund_key: str | None = None  # our operation id, when the line carries it
+    provider_reference: str | None = None  # the provider's charge id
+    settlement_id: str | None = None
+    utr: str | None = None
+    settled_at: datetime | None = None

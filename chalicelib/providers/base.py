@@ -7,24 +7,37 @@ It never raises for anything the network or the provider does; it returns NotSen
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from chalicelib.domain.merchant import Account
+from chalicelib.domain.model import Mode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
+    from collections.abc import Mapping, Sequence
+    from datetime import date, datetime
 
     from chalicelib.domain.outcome import (
         ChargeLookup,
         ChargeOutcome,
         EffectLookup,
         EffectOutcome,
+        NotSent,
         ProviderEvent,
+        SettlementLine,
+        Unknown,
     )
 
-__all__ = ["Account", "BadSignature", "Capabilities", "ChargeIntent", "ChargeRef", "Provider"]
+__all__ = [
+    "Account",
+    "BadSignature",
+    "Capabilities",
+    "ChargeIntent",
+    "ChargeRef",
+    "Connection",
+    "Credential",
+    "Provider",
+]
 
 
 class BadSignature(Exception):
@@ -47,7 +60,9 @@ class ChargeIntent:
     method: Mapping[str, str]  # {"type": "upi", "flow": "collect", "vpa": …} and so on, see docs/api.md
     customer: Mapping[str, str]
     description: str | None
-    return_url: str | None
+    return_url: str | None  # where the customer's browser goes afterwards
+    notify_url: str  # where this account's webhooks go, for providers that are told with each charge
+    expires_at: datetime  # after this the payment is given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +75,31 @@ class ChargeRef:
     currency: str
     method: Mapping[str, str]
     data: Mapping[str, str]  # what the adapter put into Charge.data
+    created_at: datetime  # when we opened the attempt, for providers that list by time
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """One thing a merchant enters to connect an account."""
+
+    name: str
+    secret: bool = True  # never shown again
+    required: bool = True
+    # How it begins in each mode, so that a test key can never become part of a live account.
+    prefixes: Mapping[Mode, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What an account at this provider consists of.
+
+    ``webhook_secret`` names the credential that signs webhooks: every active value of it is in
+    ``Account.webhook_secrets``, and the current one in ``Account.credentials`` like all others.
+    """
+
+    credentials: Sequence[Credential]
+    webhook_secret: str
+    base_urls: Mapping[Mode, str]  # a mode that is missing cannot be connected
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +118,10 @@ class Capabilities:
     operation_idempotency_window: int  # the same for capture, void and refund by their key; 0 = never
     settle_window: int  # after a request's deadline, how long it may still take effect
     authorization_window: int  # how long an authorization can be captured
+    # Fields of a payment that this provider cannot do without: "return_url", "customer.email", …
+    required: frozenset[str] = frozenset()
+    # What of a card's token create is given beside its type; nothing where the provider's own page asks for it.
+    card_data: frozenset[str] = frozenset()
 
 
 class Provider(Protocol):
@@ -85,6 +129,7 @@ class Provider(Protocol):
 
     name: str
     capabilities: Capabilities
+    connection: Connection
 
     def create(self, account: Account, intent: ChargeIntent) -> ChargeOutcome:
         """Make the charge."""
@@ -96,7 +141,7 @@ class Provider(Protocol):
         """Take ``amount`` of an authorized charge and release the rest."""
 
     def void(self, account: Account, charge: ChargeRef, key: str) -> EffectOutcome:
-        """Release an authorized charge."""
+        """Release an authorized charge, or close one that nobody has paid yet where the provider can."""
 
     def refund(self, account: Account, charge: ChargeRef, amount: int, key: str) -> EffectOutcome:
         """Give ``amount`` back to the customer."""
@@ -110,4 +155,10 @@ class Provider(Protocol):
         """Check the proof a browser brought back; raises BadSignature. Never proof of payment by itself."""
 
     def parse_webhook(self, account: Account, headers: Mapping[str, str], body: bytes, now: datetime) -> ProviderEvent:
-        """Verify and translate a webhook; header names are lower-case. Raises BadSignature."""
+        """Verify and translate a webhook; header names are lower-case. Raises BadSignature.
+
+        What a provider does not sign comes back as a HINT: nothing in it is believed.
+        """
+
+    def settlement_lines(self, account: Account, day: date) -> Sequence[SettlementLine] | NotSent | Unknown:
+        """What the provider settled, or will settle, of one day (in the provider's own time zone)."""

@@ -1,8 +1,8 @@
-"""One JSON call to a provider, sorted by the rules that hold at every provider.
+"""One call to a provider that answers JSON, sorted by the rules that hold at every provider.
 
 Connection never made, 401, 403 and 429      NotSent: refused before any effect
 time-out, reset, 3xx, 408, 5xx, not JSON     Unknown: it may have taken effect
-any other answer with a JSON object          Answer: the adapter knows what it means
+any other answer with JSON in it             Answer: the adapter knows what it means
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
 from chalicelib.domain.errors import ErrorClass, ErrorCode, PaymentError
 from chalicelib.domain.outcome import Exchange, NotSent, Unknown
@@ -31,7 +33,7 @@ _REDIRECTS = range(300, 400)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A whole answer with a JSON object in it."""
+    """A whole answer; a JSON list at its top is the object's ``items``."""
 
     status: int
     body: Mapping[str, object] = field(repr=False)
@@ -52,16 +54,20 @@ def call(
     *,
     headers: Mapping[str, str],
     payload: Mapping[str, object] | None = None,
+    form: Mapping[str, str] | None = None,
     refusal: str | None = None,
 ) -> Answer | NotSent | Unknown:
     """Make one call; ``path`` may carry ids but no personal data, because it is stored.
 
+    ``payload`` travels as JSON, ``form`` as a web form.
     ``refusal`` is the error code with which this provider documents that a 503 had no effect.
     """
-    body = None if payload is None else json.dumps(payload, separators=(",", ":"), allow_nan=False).encode()
+    body: bytes | None = None
     sent = {"accept": "application/json", **headers}
-    if body is not None:
-        sent["content-type"] = "application/json"
+    if payload is not None:
+        body, sent["content-type"] = to_json(payload), "application/json"
+    elif form is not None:
+        body, sent["content-type"] = urlencode(form).encode(), "application/x-www-form-urlencoded"
     exchange = Exchange(method=method, path=path, http_status=None, latency_ms=0)
     try:
         answer = http.request(method, base_url.rstrip("/") + path, headers=sent, body=body)
@@ -88,7 +94,7 @@ def _sort(answer: HttpAnswer, exchange: Exchange, refusal: str | None) -> Answer
         latency_ms=answer.latency_ms,
         request_id=(answer.headers.get("x-request-id") or answer.headers.get("request-id") or "")[:100] or None,
     )
-    retry_after = seconds(answer.headers.get("retry-after"))
+    retry_after = seconds(answer.headers.get("retry-after") or answer.headers.get("x-ratelimit-retry"))
     code = f"http_{answer.status}"
     if answer.status == _TOO_MANY:
         error = PaymentError(ErrorClass.RATE_LIMITED, ErrorCode.RATE_LIMITED, "The provider is busy.", code)
@@ -108,6 +114,8 @@ def _sort(answer: HttpAnswer, exchange: Exchange, refusal: str | None) -> Answer
             return NotSent(error, exchange, retry_after)
     if answer.status >= _SERVER or answer.status in (_TIMED_OUT, _TOO_EARLY) or answer.status in _REDIRECTS:
         return Unknown(unknown(code), exchange, retry_after)
+    if isinstance(body, list):
+        body = {"items": body}
     if not isinstance(body, dict):
         # Something between us and the provider answered, or the provider's answer broke off.
         return Unknown(unknown(f"{code}_unreadable"), exchange, retry_after)
@@ -138,6 +146,23 @@ def unreadable(answer: Answer) -> Unknown:
 def conflict(message: str, code: str | None) -> PaymentError:
     """The provider says the object is in another state."""
     return PaymentError(ErrorClass.CONFLICT, ErrorCode.CONFLICT, message, code)
+
+
+def to_json(payload: Mapping[str, object]) -> bytes:
+    """Compact JSON; raises ValueError for a Decimal that would not arrive as it is."""
+    return json.dumps(payload, separators=(",", ":"), allow_nan=False, default=_number).encode()
+
+
+def _number(value: object) -> float:
+    """JSON knows one kind of number, which Python prints from a float: exact to 15 digits, and checked."""
+    if not isinstance(value, Decimal):
+        msg = f"{type(value).__name__} is not JSON"
+        raise TypeError(msg)
+    printed = float(value)
+    if Decimal(repr(printed)) != value:
+        msg = f"{value} has too many digits"
+        raise ValueError(msg)
+    return printed
 
 
 def seconds(value: str | None) -> float | None:

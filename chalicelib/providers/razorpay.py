@@ -24,7 +24,15 @@ from chalicelib.domain.outcome import (
     Unknown,
 )
 from chalicelib.providers import razorpay_wire as wire
-from chalicelib.providers.base import Account, BadSignature, Capabilities, ChargeIntent, ChargeRef
+from chalicelib.providers.base import (
+    Account,
+    BadSignature,
+    Capabilities,
+    ChargeIntent,
+    ChargeRef,
+    Connection,
+    Credential,
+)
 from chalicelib.providers.calls import Answer, call, integer, rows, text, unknown, unreadable
 from chalicelib.providers.http import parse_json
 from chalicelib.providers.signatures import digest, require
@@ -66,6 +74,16 @@ class RazorpayProvider:
         operation_idempotency_window=_DAY,
         settle_window=45,
         authorization_window=wire.AUTHORIZATION_MINUTES * 60,
+    )
+    connection = Connection(
+        credentials=(
+            Credential("key_id", secret=False, prefixes={"test": "rzp_test_", "live": "rzp_live_"}),
+            Credential("key_secret"),
+            Credential("webhook_secret"),
+            Credential("account_id", secret=False, required=False, prefixes={"test": "acc_", "live": "acc_"}),
+        ),
+        webhook_secret="webhook_secret",  # noqa: S106 - the name of it
+        base_urls=dict.fromkeys(("test", "live"), "https://api.razorpay.com/v1"),
     )
 
     def __init__(self, http: HttpClient) -> None:

@@ -8,76 +8,86 @@ from __future__ import annotations
 
 from chalicelib.domain.errors import ErrorClass, ErrorCode, PaymentError
 
-_TECHNICAL = (ErrorClass.TECHNICAL_DECLINE, ErrorCode.TECHNICAL_FAILURE)
-_ISSUER = (ErrorClass.DECLINED_ISSUER, ErrorCode.PAYMENT_DECLINED)
-_AUTHENTICATION = (ErrorClass.DECLINED_CUSTOMER, ErrorCode.AUTHENTICATION_FAILED)
-_LATE = (ErrorClass.DECLINED_CUSTOMER, ErrorCode.CUSTOMER_TIMED_OUT)
-_RISK = (ErrorClass.DECLINED_RISK, ErrorCode.RISK_DECLINED)
-_INVALID = (ErrorClass.INVALID_REQUEST, ErrorCode.NOT_ACCEPTED)
-_CONFLICT = (ErrorClass.CONFLICT, ErrorCode.CONFLICT)
-_ACCOUNT = (ErrorClass.CONFIG, ErrorCode.PROVIDER_MISCONFIGURED)
-_NOT_TAKEN = (ErrorClass.CONFIG, ErrorCode.NOT_ACCEPTED)
+Verdict = tuple[ErrorClass, ErrorCode]
 
-REASONS: dict[str, tuple[ErrorClass, ErrorCode]] = {
+# What most refusals come to, for every adapter's own table.
+TECHNICAL: Verdict = (ErrorClass.TECHNICAL_DECLINE, ErrorCode.TECHNICAL_FAILURE)
+ISSUER = (ErrorClass.DECLINED_ISSUER, ErrorCode.PAYMENT_DECLINED)
+AUTHENTICATION = (ErrorClass.DECLINED_CUSTOMER, ErrorCode.AUTHENTICATION_FAILED)
+LATE = (ErrorClass.DECLINED_CUSTOMER, ErrorCode.CUSTOMER_TIMED_OUT)
+RISK = (ErrorClass.DECLINED_RISK, ErrorCode.RISK_DECLINED)
+INVALID = (ErrorClass.INVALID_REQUEST, ErrorCode.NOT_ACCEPTED)
+CONFLICT = (ErrorClass.CONFLICT, ErrorCode.CONFLICT)
+ACCOUNT = (ErrorClass.CONFIG, ErrorCode.PROVIDER_MISCONFIGURED)
+NOT_TAKEN = (ErrorClass.CONFIG, ErrorCode.NOT_ACCEPTED)
+UNAVAILABLE = (ErrorClass.PROVIDER_UNAVAILABLE, ErrorCode.PROVIDER_UNAVAILABLE)
+NO_FUNDS = (ErrorClass.DECLINED_ISSUER, ErrorCode.INSUFFICIENT_FUNDS)
+OUTDATED = (ErrorClass.DECLINED_ISSUER, ErrorCode.INSTRUMENT_EXPIRED)
+BLOCKED = (ErrorClass.DECLINED_ISSUER, ErrorCode.INSTRUMENT_BLOCKED)
+OVER_LIMIT = (ErrorClass.DECLINED_ISSUER, ErrorCode.LIMIT_EXCEEDED)
+WRONG_INSTRUMENT = (ErrorClass.DECLINED_CUSTOMER, ErrorCode.INVALID_INSTRUMENT)
+GAVE_UP = (ErrorClass.DECLINED_CUSTOMER, ErrorCode.CUSTOMER_CANCELED)
+
+REASONS: dict[str, Verdict] = {
     # the account or the request
-    "merchant_not_activated": _ACCOUNT,
-    "live_mode_not_enabled": _ACCOUNT,
-    "input_validation_failed": _INVALID,
-    "invalid_order_id": _INVALID,
-    "invalid_currency": _INVALID,
+    "merchant_not_activated": ACCOUNT,
+    "live_mode_not_enabled": ACCOUNT,
+    "input_validation_failed": INVALID,
+    "invalid_order_id": INVALID,
+    "invalid_currency": INVALID,
     "amount_exceeds_maximum": (ErrorClass.INVALID_REQUEST, ErrorCode.LIMIT_EXCEEDED),
-    "amount_less_than_minimum": _INVALID,
+    "amount_less_than_minimum": INVALID,
     # another state than we thought
-    "order_already_paid": _CONFLICT,
-    "duplicate_request": _CONFLICT,
-    "refund_limit_crossed": _CONFLICT,
-    "invalid_state": _CONFLICT,  # the simulator's
+    "order_already_paid": CONFLICT,
+    "duplicate_request": CONFLICT,
+    "refund_limit_crossed": CONFLICT,
+    "invalid_state": CONFLICT,  # the simulator's
     # nobody's fault: another try or another provider may do better
-    "gateway_technical_error": _TECHNICAL,
-    "bank_technical_error": _TECHNICAL,
-    "issuer_technical_error": _TECHNICAL,
-    "request_timed_out": _TECHNICAL,
-    "invalid_response_from_gateway": _TECHNICAL,
-    "payment_declined_due_to_high_traffic": _TECHNICAL,
-    "bank_not_available": _TECHNICAL,
-    "psp_not_available": _TECHNICAL,
+    "gateway_technical_error": TECHNICAL,
+    "bank_technical_error": TECHNICAL,
+    "issuer_technical_error": TECHNICAL,
+    "request_timed_out": TECHNICAL,
+    "invalid_response_from_gateway": TECHNICAL,
+    "payment_declined_due_to_high_traffic": TECHNICAL,
+    "bank_not_available": TECHNICAL,
+    "psp_not_available": TECHNICAL,
     # the customer's bank
-    "insufficient_funds": (ErrorClass.DECLINED_ISSUER, ErrorCode.INSUFFICIENT_FUNDS),
-    "insufficient_fund": (ErrorClass.DECLINED_ISSUER, ErrorCode.INSUFFICIENT_FUNDS),
-    "card_declined": _ISSUER,
-    "payment_declined": _ISSUER,
-    "payment_failed": _ISSUER,
-    "debit_instrument_blocked": (ErrorClass.DECLINED_ISSUER, ErrorCode.INSTRUMENT_BLOCKED),
-    "transaction_daily_limit_exceeded": (ErrorClass.DECLINED_ISSUER, ErrorCode.LIMIT_EXCEEDED),
-    "card_expired": (ErrorClass.DECLINED_ISSUER, ErrorCode.INSTRUMENT_EXPIRED),
+    "insufficient_funds": NO_FUNDS,
+    "insufficient_fund": NO_FUNDS,
+    "card_declined": ISSUER,
+    "payment_declined": ISSUER,
+    "payment_failed": ISSUER,
+    "debit_instrument_blocked": BLOCKED,
+    "transaction_daily_limit_exceeded": OVER_LIMIT,
+    "card_expired": OUTDATED,
     # the customer
-    "incorrect_otp": _AUTHENTICATION,
-    "incorrect_pin": _AUTHENTICATION,
-    "incorrect_cvv": _AUTHENTICATION,
-    "authentication_failed": _AUTHENTICATION,
-    "payment_cancelled": (ErrorClass.DECLINED_CUSTOMER, ErrorCode.CUSTOMER_CANCELED),
-    "payment_timed_out": _LATE,
-    "payment_collect_request_expired": _LATE,
-    "invalid_vpa": (ErrorClass.DECLINED_CUSTOMER, ErrorCode.INVALID_INSTRUMENT),
+    "incorrect_otp": AUTHENTICATION,
+    "incorrect_pin": AUTHENTICATION,
+    "incorrect_cvv": AUTHENTICATION,
+    "authentication_failed": AUTHENTICATION,
+    "payment_cancelled": GAVE_UP,
+    "payment_timed_out": LATE,
+    "payment_collect_request_expired": LATE,
+    "invalid_vpa": WRONG_INSTRUMENT,
     # the provider's own risk rules
-    "payment_risk_check_failed": _RISK,
-    "compliance_violation": _RISK,
-    "payment_amount_tampered": _RISK,
+    "payment_risk_check_failed": RISK,
+    "compliance_violation": RISK,
+    "payment_amount_tampered": RISK,
 }
 
 # The provider itself does not know yet: ask again, never charge again.
 UNDECIDED = frozenset({"payment_pending", "collect_request_pending", "deemed_transaction"})
 
 _NOT_ENABLED = "_not_enabled"
-_BY_SOURCE: dict[str, tuple[ErrorClass, ErrorCode]] = {
+_BY_SOURCE: dict[str, Verdict] = {
     "customer": (ErrorClass.DECLINED_CUSTOMER, ErrorCode.PAYMENT_DECLINED),
-    "issuer": _ISSUER,
-    "issuer_bank": _ISSUER,
-    "bank": _ISSUER,
-    "gateway": _TECHNICAL,
-    "internal": _TECHNICAL,
+    "issuer": ISSUER,
+    "issuer_bank": ISSUER,
+    "bank": ISSUER,
+    "gateway": TECHNICAL,
+    "internal": TECHNICAL,
 }
-_BY_CODE: dict[str, tuple[ErrorClass, ErrorCode]] = {"GATEWAY_ERROR": _TECHNICAL, "SERVER_ERROR": _TECHNICAL}
+_BY_CODE: dict[str, Verdict] = {"GATEWAY_ERROR": TECHNICAL, "SERVER_ERROR": TECHNICAL}
 
 _MESSAGES: dict[ErrorCode, str] = {
     ErrorCode.INSUFFICIENT_FUNDS: "There is not enough money in the customer's account.",
@@ -94,25 +104,30 @@ _MESSAGES: dict[ErrorCode, str] = {
     ErrorCode.NOT_ACCEPTED: "The provider does not take this request.",
     ErrorCode.PROVIDER_MISCONFIGURED: "The provider does not accept this account.",
     ErrorCode.CONFLICT: "The provider has this in another state.",
+    ErrorCode.PROVIDER_UNAVAILABLE: "The provider could not be reached.",
+    ErrorCode.RATE_LIMITED: "The provider is busy.",
+    ErrorCode.MISMATCH: "The provider names another amount or currency.",
 }
 
 
-def classify(
-    reason: str | None, source: str | None, code: str | None, default: tuple[ErrorClass, ErrorCode] = _ISSUER
-) -> PaymentError:
-    """What a failure means to us; ``default`` is for a reason, source and code that nobody knows.
+def error_of(verdict: Verdict, raw: str | None) -> PaymentError:
+    """The error of that class and code, in our own words: the provider's may quote what the customer typed.
 
-    Our own message is used, not the provider's: theirs may quote what the customer typed.
+    ``raw`` is the provider's code, kept for support desks.
     """
+    error_class, code = verdict
+    return PaymentError(error_class, code, _MESSAGES[code], raw[:100] if raw else None)
+
+
+def classify(reason: str | None, source: str | None, code: str | None, default: Verdict = ISSUER) -> PaymentError:
+    """What a failure means to us; ``default`` is for a reason, source and code that nobody knows."""
     found = REASONS.get(reason or "")
     if found is None and (reason or "").endswith(_NOT_ENABLED):
-        found = _NOT_TAKEN
+        found = NOT_TAKEN
     found = found or _BY_SOURCE.get(source or "") or _BY_CODE.get(code or "") or default
-    error_class, error_code = found
-    raw = reason or code
-    return PaymentError(error_class, error_code, _MESSAGES[error_code], raw[:100] if raw else None)
+    return error_of(found, reason or code)
 
 
 def classify_request(reason: str | None, code: str | None) -> PaymentError:
     """What a refused request means to us: not a decline, because nobody tried to pay."""
-    return classify(reason, None, code, default=_INVALID)
+    return classify(reason, None, code, default=INVALID)

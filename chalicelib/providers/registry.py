@@ -10,8 +10,12 @@ if TYPE_CHECKING:
     from chalicelib.providers.http import HttpClient
 
 _ADAPTERS: dict[str, tuple[str, str]] = {
+    "cashfree": ("chalicelib.providers.cashfree", "CashfreeProvider"),
+    "instamojo": ("chalicelib.providers.instamojo", "InstamojoProvider"),
+    "payu": ("chalicelib.providers.payu", "PayuProvider"),
     "razorpay": ("chalicelib.providers.razorpay", "RazorpayProvider"),
     "simulator": ("chalicelib.providers.simulator", "SimulatorProvider"),
+    "stripe": ("chalicelib.providers.stripe", "StripeProvider"),
 }
 NAMES = tuple(_ADAPTERS)
 

@@ -1,4 +1,4 @@
-"""HMAC-SHA256 in hex, as Razorpay and the simulator sign. There is no default that passes."""
+"""Checking signatures. There is no default that passes: no secret, no signature, no."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from chalicelib.providers.base import BadSignature
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 
 def sign(secret: str, message: bytes) -> str:
@@ -17,16 +17,26 @@ def sign(secret: str, message: bytes) -> str:
     return hmac.new(secret.encode(), message, hashlib.sha256).hexdigest()
 
 
-def require(secrets: Iterable[str], message: bytes, signature: str | None) -> None:
-    """Raise BadSignature unless ``signature`` is that of one of the secrets; an empty secret never is."""
+def require(
+    secrets: Iterable[str],
+    message: bytes,
+    *signatures: str | None,
+    make: Callable[[str, bytes], str] = sign,
+) -> None:
+    """Raise BadSignature unless one of ``signatures`` is ``make(secret, message)`` of one of the secrets.
+
+    An empty secret never signs, and an empty signature never matches.
+    """
     # Compared as bytes: compare_digest refuses non-ASCII text, and a header may hold anything.
-    given = (signature or "").encode("utf-8", "surrogatepass")
+    given = [signature.encode("utf-8", "surrogatepass") for signature in signatures if signature]
     good = False
     for secret in secrets:
         if secret:
-            good |= hmac.compare_digest(sign(secret, message).encode(), given)
+            wanted = make(secret, message).encode()
+            for candidate in given:
+                good |= hmac.compare_digest(wanted, candidate)
     if not good:
-        reason = "the signature does not match" if signature else "there is no signature"
+        reason = "the signature does not match" if given else "there is no signature"
         raise BadSignature(reason)
 
 

@@ -30,7 +30,15 @@ from chalicelib.domain.outcome import (
     ProviderEvent,
     Unknown,
 )
-from chalicelib.providers.base import Account, BadSignature, Capabilities, ChargeIntent, ChargeRef
+from chalicelib.providers.base import (
+    Account,
+    BadSignature,
+    Capabilities,
+    ChargeIntent,
+    ChargeRef,
+    Connection,
+    Credential,
+)
 from chalicelib.providers.calls import (
     Answer,
     call,
@@ -54,7 +62,7 @@ if TYPE_CHECKING:
     from chalicelib.providers.http import HttpClient
 
 _DAY = 24 * 3600
-_METHODS = frozenset({"upi", "netbanking", "wallet"})
+_METHODS = frozenset({"upi", "netbanking", "wallet", "card"})
 _NOT_FOUND, _CONFLICT = 404, 409
 _NOT_ACCEPTED = "NOT_ACCEPTED"
 
@@ -91,6 +99,17 @@ class SimulatorProvider:
         operation_idempotency_window=_DAY,
         settle_window=30,
         authorization_window=5 * _DAY,
+        card_data=frozenset({"token", "network", "bin", "last4"}),
+    )
+    connection = Connection(
+        credentials=(
+            Credential("api_key"),
+            Credential("api_secret"),
+            Credential("webhook_secret"),
+            Credential("account_id", secret=False, required=False),
+        ),
+        webhook_secret="webhook_secret",  # noqa: S106 - the name of it
+        base_urls={},  # the sandbox bank only, whose address is a setting
     )
 
     def __init__(self, http: HttpClient) -> None:

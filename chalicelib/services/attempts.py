@@ -231,7 +231,13 @@ def call(provider: str, operation: str, do: Callable[[], A]) -> A:
 def charge_ref(payment: Payment, about: Attempt) -> ChargeRef:
     """How an adapter finds an attempt's charge again."""
     return ChargeRef(
-        about.reference, about.provider_reference, about.amount, about.currency, payment.method, about.data
+        about.reference,
+        about.provider_reference,
+        about.amount,
+        about.currency,
+        payment.method,
+        about.data,
+        about.created_at,
     )
 
 
@@ -248,24 +254,36 @@ def _account(merchant: Merchant, about: Attempt) -> Account:
     return account
 
 
-def _intent(payment: Payment, opened: Attempt) -> ChargeIntent:
+def webhook_url(kit: Kit, account: Account) -> str:
+    """Where a provider account's webhooks go."""
+    return f"{kit.settings.public_base_url}/webhooks/{account.provider}/{account.id}"
+
+
+def _intent(kit: Kit, account: Account, payment: Payment, opened: Attempt) -> ChargeIntent:
+    method = payment.method
+    if method["type"] == "card":
+        # Nothing of a card reaches an adapter that does not need it.
+        needed = kit.provider(opened.provider).capabilities.card_data | {"type"}
+        method = {name: value for name, value in method.items() if name in needed}
     return ChargeIntent(
         reference=opened.reference,
         payment_id=payment.id,
         amount=opened.amount,
         currency=opened.currency,
         capture=payment.capture,
-        method=payment.method,
+        method=method,
         customer=payment.customer,
         description=payment.description,
         return_url=payment.return_url,
+        notify_url=webhook_url(kit, account),
+        expires_at=payment.expires_at,
     )
 
 
 def _charge(kit: Kit, merchant: Merchant, payment: Payment, opened: Attempt) -> ChargeOutcome:
     account = _account(merchant, opened)
     provider = kit.provider(opened.provider)
-    return call(opened.provider, "create", lambda: provider.create(account, _intent(payment, opened)))
+    return call(opened.provider, "create", lambda: provider.create(account, _intent(kit, account, payment, opened)))
 
 
 def _commit(kit: Kit, state: PaymentState, change: Change) -> PaymentState:

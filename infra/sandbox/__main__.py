@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from infra.sandbox.bank import Bank
 from infra.sandbox.config import DEFAULT_FILE, DEFAULT_ROOT_PORT, ConfigError, load
 from infra.sandbox.memory import keep, remember
-from infra.sandbox.personalities import PERSONALITIES
+from infra.sandbox.personalities import personality
 from infra.sandbox.server import SandboxServer, serve
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
 
     try:
-        bank = Bank(load(options.providers), time.time, PERSONALITIES, options.seed)
+        bank = Bank(load(options.providers), time.time, personality, options.seed)
         if options.state is not None:
             remember(bank, options.state)
         asyncio.run(serve(bank, options.host, options.port, ready))

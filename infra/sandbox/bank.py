@@ -8,7 +8,6 @@ and a run can be repeated. Effects that take time are queued and happen in ``run
 from __future__ import annotations
 
 import copy
-import json
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from threading import RLock
@@ -31,13 +30,15 @@ from infra.sandbox.records import (
     asked_outcome,
     roll,
 )
+from infra.sandbox.replies import limited
 from infra.sandbox.timer import Timer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from infra.sandbox.config import ProviderSettings
     from infra.sandbox.outbox import Webhook
+    from infra.sandbox.records import Notice
     from infra.sandbox.wire import Request, Response
 
 T = TypeVar("T")
@@ -51,13 +52,14 @@ class Personality(Protocol):
     def handle(self, bank: Bank, settings: ProviderSettings, request: Request) -> Response:
         """Answer one request."""
 
-    def events(
-        self, bank: Bank, fact: Fact, charge: Charge, refund: Refund | None
-    ) -> list[tuple[str, dict[str, object]]]:
-        """The webhooks that tell of a fact, as type and body."""
+    def fail(self, status: int) -> Response:
+        """A 429 or 5xx as the provider words it."""
 
-    def sign(self, secret: str, body: bytes, event_id: str) -> dict[str, str]:
-        """The headers of a webhook."""
+    def events(self, bank: Bank, fact: Fact, charge: Charge, refund: Refund | None) -> list[Notice]:
+        """The webhooks that tell of a fact."""
+
+    def sign(self, secret: str, body: bytes, event_id: str, now: float) -> tuple[bytes, dict[str, str]]:
+        """A webhook's body and headers, signed at ``now`` (epoch seconds)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +78,16 @@ class Bank:
         self,
         providers: Iterable[ProviderSettings],
         clock: Callable[[], float],
-        personalities: Mapping[str, Personality],
+        personality: Callable[[str], Personality],
         seed: str = "railyard",
     ) -> None:
-        """``clock`` gives epoch seconds."""
+        """``clock`` gives epoch seconds; ``personality`` a wire format by its name."""
         self.seed = seed
         self.settings = {settings.id: settings for settings in providers}
         self.lock = RLock()
         self._first_settings = copy.deepcopy(self.settings)
         self.timer = Timer(clock)
-        self._personalities = personalities
+        self._named = personality
         self._clear()
 
     def _clear(self) -> None:
@@ -167,12 +169,21 @@ class Bank:
             self._requests += 1
             shortest, longest = settings.latency
             share = roll(self.seed, "latency", provider, request.target, str(self._requests))
-            response = self._personalities[settings.personality].handle(self, settings, request)
+            personality = self.personality(provider)
+            blocked = self.chaos[provider].blocked(self.timer.now)
+            if blocked is None:
+                response = personality.handle(self, settings, request)
+            else:
+                response = limited(personality.fail(blocked))
             return replace(response, delay=shortest + (longest - shortest) * share)
+
+    def personality(self, provider: str) -> Personality:
+        """The wire format of a provider."""
+        return self._named(self.settings[provider].personality)
 
     def base_path(self, provider: str) -> str:
         """What follows the host in that provider's base URL."""
-        return self._personalities[self.settings[provider].personality].BASE_PATH
+        return self.personality(provider).BASE_PATH
 
     def perform(
         self,
@@ -269,14 +280,15 @@ class Bank:
 
     def _emit(self, fact: Fact, charge: Charge, refund: Refund | None) -> None:
         """Queue the webhooks that tell of a fact, as things are at this moment."""
-        personality = self._personalities[self.settings[charge.provider].personality]
-        for kind, payload in personality.events(self, fact, charge, refund):
-            event_id = f"evt_{self.book.name(charge.provider, kind, charge.id, refund.id if refund else '')}"
-            body = json.dumps(payload, separators=(",", ":")).encode()
-            self.outbox.add(charge.provider, event_id, kind, body, self.timer.now)
+        for notice in self.personality(charge.provider).events(self, fact, charge, refund):
+            self.outbox.add(charge.provider, notice, self.timer.now, charge.notify_url)
 
-    def _sign(self, provider: str, secret: str, body: bytes, event_id: str) -> dict[str, str]:
-        return self._personalities[self.settings[provider].personality].sign(secret, body, event_id)
+    def event_id(self, kind: str, charge: Charge, refund: Refund | None = None) -> str:
+        """A new id for an event about these."""
+        return f"evt_{self.book.name(charge.provider, kind, charge.id, refund.id if refund else '')}"
+
+    def _sign(self, provider: str, secret: str, body: bytes, event_id: str, now: float) -> tuple[bytes, dict[str, str]]:
+        return self.personality(provider).sign(secret, body, event_id, now)
 
 
 def _misreported(record: T) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING
 
 from infra.sandbox.records import (
@@ -14,8 +15,10 @@ from infra.sandbox.records import (
     Outcome,
     Refund,
     RefusedError,
+    Settled,
     State,
     asked_outcome,
+    fee_and_tax,
     roll,
     token,
 )
@@ -28,11 +31,16 @@ if TYPE_CHECKING:
 
 PENDING_SECONDS = 2.0
 LATE_SECONDS = 5.0
+IST = 5.5 * 3600  # India's time, seconds east of UTC
+_DAY = 24 * 3600
 _DECLINES: dict[Outcome, str] = {
     Outcome.DECLINE: "payment_declined",
     Outcome.INSUFFICIENT_FUNDS: "insufficient_funds",
     Outcome.TECHNICAL: "gateway_technical_error",
     Outcome.LATE_SUCCESS: "payment_failed",
+    Outcome.RISK: "payment_risk_check_failed",
+    Outcome.AUTHENTICATION: "authentication_failed",
+    Outcome.EXPIRED: "card_expired",
 }
 
 
@@ -70,9 +78,12 @@ class Book:
         return order
 
     def create_charge(
-        self, settings: ProviderSettings, spec: ChargeSpec, key: str, fault: Fault | None = None
+        self, settings: ProviderSettings, spec: ChargeSpec, key: str, fault: Fault | None = None, *, page: bool = False
     ) -> Charge:
-        """Make a charge; the instrument, the limits and the rates decide how it ends. Raises RefusedError."""
+        """Make a charge; the instrument, the limits and the rates decide how it ends. Raises RefusedError.
+
+        With ``page`` it waits for what the customer does on the provider's page, whatever the instrument.
+        """
         provider = settings.id
         asked = asked_outcome(spec.method)
         method = spec.method.get("type", "")
@@ -82,7 +93,9 @@ class Book:
             raise RefusedError("amount_exceeds_maximum", "The amount is above the maximum.")
         if spec.order is not None and any(self.charges[c].state is State.CAPTURED for c in spec.order.charges):
             raise RefusedError("order_already_paid", "The order has been paid.")
-        outcome = asked
+        if spec.order is not None and spec.order.closed:
+            raise RefusedError("order_closed", "The order has been closed.")
+        outcome = Outcome.ACTION if page else asked
         if fault is Fault.DECLINE:
             outcome = Outcome.DECLINE
         elif fault is Fault.PENDING:
@@ -107,6 +120,7 @@ class Book:
             details=spec.details,
             order_id=spec.order.id if spec.order else None,
             return_url=spec.return_url,
+            notify_url=spec.notify_url or (spec.order.notify_url if spec.order else None),
             misreport=MISREPORT if fault is Fault.WRONG_AMOUNT else 0,
         )
         self.charges[charge.id] = charge
@@ -134,13 +148,18 @@ class Book:
         else:
             self._succeed(charge)
 
-    def decide(self, provider: str, charge_id: str, choice: str) -> Charge:
-        """What the customer chose on the hosted page: approve, decline or cancel; raises RefusedError."""
+    def decide(self, provider: str, charge_id: str, choice: str, instrument: Mapping[str, str] | None = None) -> Charge:
+        """What the customer chose on the hosted page: approve, decline or cancel; raises RefusedError.
+
+        An approved ``instrument`` may still ask for another end, as it does where it comes with the charge.
+        """
         charge = self.charge(provider, charge_id)
         if charge.state is not State.ACTION:
             raise RefusedError("invalid_state", "This payment does not wait for the customer.")
         if choice == "approve":
-            self._succeed(charge)
+            asked = asked_outcome(instrument or {})
+            charge.state = State.PENDING
+            self._begin(charge, Outcome.SUCCESS if asked in (None, Outcome.ACTION) else asked, 0.0)
         else:
             self._fail(charge, "payment_cancelled" if choice == "cancel" else "authentication_failed")
         return charge
@@ -168,6 +187,7 @@ class Book:
     def _take(self, charge: Charge, amount: int) -> None:
         charge.state = State.CAPTURED
         charge.captured = amount
+        charge.captured_at = self._timer.now
         self._emit(Fact.CAPTURED, charge)
 
     def _fail(self, charge: Charge, reason: str) -> None:
@@ -259,6 +279,7 @@ class Book:
 
     def _close(self, charge: Charge, refund: Refund, *, good: bool) -> None:
         charge.refunding -= refund.amount
+        refund.closed_at = self._timer.now
         refund.status = "succeeded" if good else "failed"
         if good:
             charge.refunded += refund.amount
@@ -289,6 +310,26 @@ class Book:
         if refund is None or refund.provider != provider:
             raise RefusedError("not_found", "There is no such refund.")
         return refund
+
+    def settlements(self, provider: str, day: date, offset: float = IST) -> list[Settled]:
+        """What was captured and given back on one day of a time zone ``offset`` seconds east of UTC."""
+        lines = []
+        for charge in self.charges.values():
+            if charge.provider != provider:
+                continue
+            if charge.captured_at is not None and _day(charge.captured_at, offset) == day:
+                fee, tax = fee_and_tax(charge.captured)
+                lines.append(self._settled(charge, None, charge.captured, fee, tax, charge.captured_at))
+            lines += [
+                self._settled(charge, refund, refund.amount, 0, 0, refund.closed_at)
+                for refund in self.refunds_of(charge)
+                if refund.closed_at and refund.status == "succeeded" and _day(refund.closed_at, offset) == day
+            ]
+        return sorted(lines, key=lambda line: line.at)
+
+    def _settled(self, charge: Charge, refund: Refund | None, amount: int, fee: int, tax: int, at: float) -> Settled:
+        parts = (self.seed, charge.provider, str(int(at // _DAY)))
+        return Settled(charge, refund, amount, fee, tax, f"setl_{token(14, *parts)}", token(12, "utr", *parts), at)
 
     # telling
 
@@ -330,6 +371,10 @@ class Book:
 
     def _emit(self, fact: Fact, charge: Charge, refund: Refund | None = None) -> None:
         self._tell(fact, charge, refund)
+
+
+def _day(at: float, offset: float) -> date:
+    return datetime.fromtimestamp(at + offset, UTC).date()
 
 
 def newest(refunds: list[Refund], status: str) -> Refund:

@@ -25,6 +25,20 @@ class Chaos:
 
     plans: list[Plan] = field(default_factory=list)
     refuse_connections: int = 0
+    maintenance: bool = False  # every request is a 503 until this is switched off
+    per_second: float | None = None  # more requests than that in one second are a 429
+    _second: tuple[int, int] = (0, 0)  # which one, and how many requests it has seen
+
+    def blocked(self, now: float) -> int | None:
+        """The HTTP status that keeps this request from being looked at, or None."""
+        if self.maintenance:
+            return 503
+        if self.per_second is None:
+            return None
+        second, seen = self._second
+        seen = seen + 1 if second == int(now) else 1
+        self._second = (int(now), seen)
+        return 429 if seen > self.per_second else None
 
     def take(self, operation: str, reference: str) -> Fault | None:
         """The fault for this request, used up by it."""

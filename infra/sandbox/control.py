@@ -34,7 +34,8 @@ _WEBHOOKS = {"delay": _YEAR, "duplicate_rate": 1.0, "reorder": 1.0, "drop_rate":
 _CHAOS_FIELDS = frozenset(
     {
         "provider", "refuse_connections", "operation", "fault", "times", "reference", "webhooks", "latency_ms",
-        "failure_rate", "timeout_rate", "timeout_mode", "legacy_receipts", "seed", *_SECONDS,
+        "failure_rate", "timeout_rate", "timeout_mode", "legacy_receipts", "seed", "maintenance",
+        "per_second", *_SECONDS,
     }
 )  # fmt: skip
 
@@ -91,7 +92,8 @@ def chaos(bank: Bank, body: Mapping[str, object]) -> None:
     records.Fault), ``times`` (1) and ``reference`` (the beginning of ours; any): the next such
     requests. ``refuse_connections``: the next n connections are refused. ``latency_ms`` {min, max},
     ``failure_rate``, ``timeout_rate``, ``timeout_mode`` (before_effect, after_effect): plain
-    instruments. ``webhooks`` {delay, duplicate_rate, reorder, drop_rate, bad_signature_rate}.
+    instruments. ``maintenance`` (true, false): every request is a 503. ``per_second`` (a number, or null):
+    more requests than that are a 429. ``webhooks`` {delay, duplicate_rate, reorder, drop_rate, bad_signature_rate}.
     ``slow_seconds, client_timeout, release_after, action_expires``: times. ``seed``: all chance anew.
     """
     _known(body, _CHAOS_FIELDS)
@@ -105,6 +107,11 @@ def chaos(bank: Bank, body: Mapping[str, object]) -> None:
             _webhooks(settings, body["webhooks"])
         if "refuse_connections" in body:
             bank.chaos[settings.id].refuse_connections = int(number(body["refuse_connections"], _MAX_TIMES))
+        if "maintenance" in body:
+            bank.chaos[settings.id].maintenance = bool(body["maintenance"])
+        if "per_second" in body:
+            most = body["per_second"]
+            bank.chaos[settings.id].per_second = None if most is None else number(most, _MAX_TIMES)
         if "operation" in body or "fault" in body:
             bank.chaos[settings.id].plans.append(_plan(body))
 

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from chalicelib.providers.http import HttpAnswer, NotSentError, UnknownError
 from infra.sandbox.bank import Bank
 from infra.sandbox.config import load
-from infra.sandbox.personalities import PERSONALITIES
+from infra.sandbox.personalities import personality
 from infra.sandbox.wire import Request
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def make_bank(
         )
         for settings in (load() if providers is None else providers)
     ]
-    return Bank(chosen, clock, PERSONALITIES, seed)
+    return Bank(chosen, clock, personality, seed)
 
 
 def base_url(bank: Bank, provider: str) -> str:

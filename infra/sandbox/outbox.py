@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from infra.sandbox.config import ProviderSettings
+    from infra.sandbox.records import Notice
 
 MAX_TRIES = 12
 _HELD_BACK = 1.0  # seconds by which a reordered webhook is late
@@ -31,6 +32,7 @@ class Webhook:
     body: bytes
     headers: Mapping[str, str]
     attempt: int = 1
+    unsigned: bytes = b""  # the body before it was signed: some signatures are part of it
 
 
 class Outbox:
@@ -40,9 +42,9 @@ class Outbox:
         self,
         seed: str,
         settings: Mapping[str, ProviderSettings],
-        sign: Callable[[str, str, bytes, str], dict[str, str]],
+        sign: Callable[[str, str, bytes, str, float], tuple[bytes, dict[str, str]]],
     ) -> None:
-        """``sign(provider, secret, body, event_id)`` gives the headers of that provider's format."""
+        """``sign(provider, secret, body, event_id, now)`` gives body and headers in that provider's format."""
         self.seed = seed
         self._settings = settings
         self._sign = sign
@@ -66,10 +68,11 @@ class Outbox:
         """Replace what is on its way with what an earlier run left."""
         self._count, self._queue = memory
 
-    def add(self, provider: str, event_id: str, kind: str, body: bytes, now: float) -> None:
-        """Queue one event, unless nobody listens or it gets lost."""
+    def add(self, provider: str, notice: Notice, now: float, url: str | None = None) -> None:
+        """Queue one event for ``url`` or the provider's own, unless nobody listens or it gets lost."""
         settings = self._settings[provider]
-        if settings.webhook_url is None or (settings.events is not None and kind not in settings.events):
+        event_id, kind = notice.event_id, notice.kind
+        if not (url or settings.webhook_url) or (settings.events is not None and kind not in settings.events):
             return
         rules = settings.webhooks
         if roll(self.seed, "drop", event_id) < rules.drop_rate:
@@ -77,7 +80,7 @@ class Outbox:
         due = now + rules.delay
         if roll(self.seed, "reorder", event_id) < rules.reorder:
             due += _HELD_BACK
-        webhook = Webhook(provider, "", event_id, kind, body, {})
+        webhook = Webhook(provider, url or "", event_id, kind, notice.body, {})
         self._push(due, webhook)
         if roll(self.seed, "duplicate", event_id) < rules.duplicate_rate:
             self._push(due + _DUPLICATE_AFTER, webhook)
@@ -88,20 +91,22 @@ class Outbox:
         while self._queue and self._queue[0][0] <= now:
             _, _, webhook = heapq.heappop(self._queue)
             settings = self._settings[webhook.provider]
-            if settings.webhook_url is None:
+            url = webhook.url or settings.webhook_url
+            if url is None:
                 continue
             bad = roll(self.seed, "signature", webhook.event_id, str(webhook.attempt))
             secret = _WRONG_SECRET if bad < settings.webhooks.bad_signature_rate else settings.webhook_secret
-            headers = self._sign(webhook.provider, secret, webhook.body, webhook.event_id)
-            headers["content-type"] = "application/json"
-            taken.append(replace(webhook, url=settings.webhook_url, headers=headers))
+            body, headers = self._sign(webhook.provider, secret, webhook.body, webhook.event_id, now)
+            sent = {"content-type": "application/json", **headers}
+            taken.append(replace(webhook, url=url, headers=sent, body=body, unsigned=webhook.body))
         return taken
 
     def failed(self, webhook: Webhook, now: float) -> None:
         """The receiver did not answer 2xx: try again later, a limited number of times."""
         if webhook.attempt < MAX_TRIES:
             wait = min(2.0 ** (webhook.attempt - 1), _BACKOFF_CAP)
-            self._push(now + wait, replace(webhook, attempt=webhook.attempt + 1, headers={}))
+            again = replace(webhook, attempt=webhook.attempt + 1, headers={}, body=webhook.unsigned)
+            self._push(now + wait, again)
 
     def _push(self, due: float, webhook: Webhook) -> None:
         self._count += 1

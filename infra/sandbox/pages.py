@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     from infra.sandbox.records import Charge
 
+GO = ' class="go"'
+SECURED = "3ds"
 _STYLE = """
 body { font: 1rem/1.5 system-ui, sans-serif; max-width: 28rem; margin: 3rem auto; padding: 0 1rem; color: #1b1b1f }
 dl { display: grid; grid-template-columns: auto 1fr; gap: .25rem 1rem }
@@ -30,22 +32,47 @@ def _document(title: str, main: str) -> str:
     )
 
 
-def choose(charge: Charge, action: str) -> str:
-    """The question, posted to ``action`` as ``choice``: approve, decline or cancel."""
-    facts = (("Amount", f"{charge.amount} {charge.currency} (minor units)"), ("Reference", charge.reference))
-    rows = "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in facts)
-    buttons = "".join(
-        f'<button name="choice" value="{value}"{extra}>{label}</button>'
-        for value, label, extra in (
-            ("approve", "Approve", ' class="go"'),
-            ("decline", "Decline", ""),
-            ("cancel", "Cancel", ""),
-        )
+def _facts(amount: int, currency: str, reference: str) -> str:
+    facts = (("Amount", f"{amount} {currency} (minor units)"), ("Reference", reference))
+    return "<dl>" + "".join(f"<dt>{name}</dt><dd>{escape(value)}</dd>" for name, value in facts) + "</dl>"
+
+
+def _buttons(*buttons: tuple[str, str]) -> str:
+    """Buttons that post ``choice``; the first one is the one to go on with."""
+    return "".join(
+        f'<button name="choice" value="{value}"{"" if number else GO}>{label}</button>'
+        for number, (value, label) in enumerate(buttons)
+    )
+
+
+def choose(amount: int, currency: str, reference: str, action: str, hidden: Mapping[str, str] | None = None) -> str:
+    """The question, posted to ``action`` as ``choice`` (approve, decline, cancel or wait) and ``instrument``."""
+    buttons = _buttons(
+        ("approve", "Approve"), ("decline", "Decline"), ("cancel", "Cancel"), ("wait", "Let it time out")
     )
     return _document(
         "Sandbox bank: approve the payment?",
-        f"<p>No real money moves here.</p><dl>{rows}</dl>"
-        f'<form method="post" action="{escape(action)}">{buttons}</form>',
+        f"<p>No real money moves here.</p>{_facts(amount, currency, reference)}"
+        f'<form method="post" action="{escape(action)}">{_hidden(hidden or {})}'
+        "<p><label>Pay with another card number, UPI id or bank code than was chosen in the shop, if you like:<br>"
+        '<input name="instrument" autocomplete="off"></label></p>'
+        f"{buttons}</form>",
+    )
+
+
+def secure(amount: int, currency: str, reference: str, action: str, hidden: Mapping[str, str]) -> str:
+    """The card issuer's own question: 3-D Secure."""
+    return _document(
+        "Sandbox bank: 3-D Secure",
+        f"<p>Your card's issuer asks whether it is you.</p>{_facts(amount, currency, reference)}"
+        f'<form method="post" action="{escape(action)}">{_hidden({**hidden, "step": SECURED})}'
+        f"{_buttons(('approve', 'It is me'), ('decline', 'It is not me'))}</form>",
+    )
+
+
+def _hidden(fields: Mapping[str, str]) -> str:
+    return "".join(
+        f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">' for name, value in fields.items()
     )
 
 
@@ -56,12 +83,10 @@ def message(title: str, words: str) -> str:
 
 def send_on(url: str, fields: Mapping[str, str]) -> str:
     """A form that takes the browser back to the shop, by itself or with a button."""
-    inputs = "".join(
-        f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">' for name, value in fields.items()
-    )
     return _document(
         "Back to the shop",
-        f'<form id="back" method="post" action="{escape(url)}">{inputs}<button class="go">Continue</button></form>'
+        f'<form id="back" method="post" action="{escape(url)}">{_hidden(fields)}'
+        '<button class="go">Continue</button></form>'
         '<script>document.getElementById("back").submit()</script>',
     )
 

@@ -12,7 +12,7 @@ import re
 from base64 import b64encode
 from typing import TYPE_CHECKING, TypeVar
 
-from infra.sandbox import pages
+from infra.sandbox import hosted, pages
 from infra.sandbox.razorpay_entities import (
     collection,
     events,
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from infra.sandbox.records import Charge
     from infra.sandbox.wire import Request
 
-__all__ = ["BASE_PATH", "events", "handle", "sign"]
+__all__ = ["BASE_PATH", "events", "fail", "handle", "sign"]
 
 BASE_PATH = "/v1"
 T = TypeVar("T")
@@ -51,7 +51,7 @@ def handle(bank: Bank, settings: ProviderSettings, request: Request) -> Response
     parts = request.path.strip("/").split("/")
     match parts:
         case ["pay", charge_id] | ["v1", "payments", charge_id, "authorize"]:
-            return _page(bank, settings, request, charge_id)
+            return hosted.serve(bank, settings, request, charge_id, lambda charge: _back(settings, charge))
         case _:
             pass
     pair = f"{settings.credentials['key_id']}:{settings.credentials['key_secret']}"
@@ -268,10 +268,12 @@ def _reply(
     render: Callable[[T], Response],
     refuse: Callable[[RefusedError], Response] | None = None,
 ) -> Response:
-    def fail(status: int) -> Response:
-        return answer(status, {"error": {"code": "SERVER_ERROR", "description": "Please try again later."}})
-
     return reply(settings, verdict, render, refuse or _refuse, fail)
+
+
+def fail(status: int) -> Response:
+    """A 429 or 5xx."""
+    return answer(status, {"error": {"code": "SERVER_ERROR", "description": "Please try again later."}})
 
 
 def _refuse(refusal: RefusedError, method: str = "payment") -> Response:
@@ -294,19 +296,10 @@ def _error(status: int, description: str, reason: str | None = None, code: str =
     return answer(status, {"error": error})
 
 
-def _page(bank: Bank, settings: ProviderSettings, request: Request, charge_id: str) -> Response:
-    """The hosted page, and what the browser carries back when the customer has chosen."""
-    try:
-        charge = bank.book.charge(settings.id, charge_id)
-        if request.method != "POST":
-            if charge.state is State.ACTION:
-                return page(200, pages.choose(charge, request.path))
-            return page(200, pages.message("Sandbox bank", f"This payment is {charge.truth}."))
-        charge = bank.book.decide(settings.id, charge_id, request.form.get("choice", "decline"))
-    except RefusedError as refusal:
-        return page(404 if refusal.reason == "not_found" else 409, pages.message("Sandbox bank", refusal.description))
+def _back(settings: ProviderSettings, charge: Charge) -> Response:
+    """The browser carries the outcome back to the shop."""
     if charge.return_url is None:
-        return page(200, pages.message("Sandbox bank", f"The payment is {charge.truth}. You may close this page."))
+        return hosted.farewell(charge)
     return page(200, pages.send_on(charge.return_url, return_fields(settings.credentials["key_secret"], charge)))
 
 

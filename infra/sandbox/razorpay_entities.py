@@ -6,7 +6,8 @@ import hashlib
 import hmac
 from typing import TYPE_CHECKING
 
-from infra.sandbox.records import Fact, State
+from infra.sandbox.records import Fact, Notice, State, fee_and_tax
+from infra.sandbox.wire import compact
 
 if TYPE_CHECKING:
     from infra.sandbox.bank import Bank
@@ -28,7 +29,6 @@ _REFUND_EVENTS = {
     Fact.REFUND_FAILED: "refund.failed",
     Fact.REFUND_RETURNED: "refund.failed",
 }
-_FEE, _TAX, _BASIS = 236, 36, 10_000  # 2 % and 18 % tax on it, in hundredths of a percent
 
 
 def order_entity(bank: Bank, order: Order) -> dict[str, object]:
@@ -57,6 +57,7 @@ def payment_entity(charge: Charge) -> dict[str, object]:
     refunded = charge.amount if charge.state is State.VOIDED else charge.refunded
     whole = charge.state is State.VOIDED or (captured and charge.refunded >= charge.captured)
     error = failure(charge) if charge.state is State.FAILED else {}
+    fee, tax = fee_and_tax(amount)
     return {
         "id": charge.id,
         "entity": "payment",
@@ -76,8 +77,8 @@ def payment_entity(charge: Charge) -> dict[str, object]:
         "email": charge.details.get("email"),
         "contact": charge.details.get("contact"),
         "notes": charge.details.get("notes") or [],
-        "fee": amount * _FEE // _BASIS if captured else None,
-        "tax": amount * _TAX // _BASIS if captured else None,
+        "fee": fee + tax if captured else None,  # Razorpay's fee includes the tax
+        "tax": tax if captured else None,
         "error_code": error.get("code"),
         "error_description": error.get("description"),
         "error_source": error.get("source"),
@@ -126,7 +127,7 @@ def collection(items: list[dict[str, object]]) -> dict[str, object]:
     return {"entity": "collection", "count": len(items), "items": items}
 
 
-def events(bank: Bank, fact: Fact, charge: Charge, refund: Refund | None) -> list[tuple[str, dict[str, object]]]:
+def events(bank: Bank, fact: Fact, charge: Charge, refund: Refund | None) -> list[Notice]:
     """The webhooks that tell of a fact."""
     payment = payment_entity(charge)
     if refund is not None and fact in _REFUND_EVENTS:
@@ -151,9 +152,7 @@ def events(bank: Bank, fact: Fact, charge: Charge, refund: Refund | None) -> lis
     return told
 
 
-def _event(
-    bank: Bank, charge: Charge, kind: str, entities: dict[str, dict[str, object]]
-) -> tuple[str, dict[str, object]]:
+def _event(bank: Bank, charge: Charge, kind: str, entities: dict[str, dict[str, object]]) -> Notice:
     body: dict[str, object] = {
         "entity": "event",
         "account_id": bank.settings[charge.provider].credentials.get("account_id"),
@@ -162,10 +161,10 @@ def _event(
         "payload": {name: {"entity": entity} for name, entity in entities.items()},
         "created_at": int(bank.timer.now),
     }
-    return kind, body
+    return Notice(kind, compact(body), bank.event_id(kind, charge))
 
 
-def sign(secret: str, body: bytes, event_id: str) -> dict[str, str]:
-    """The headers of a webhook."""
+def sign(secret: str, body: bytes, event_id: str, now: float) -> tuple[bytes, dict[str, str]]:  # noqa: ARG001 - no time is signed
+    """A webhook as it is sent."""
     signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-    return {"x-razorpay-signature": signature, "x-razorpay-event-id": event_id}
+    return body, {"x-razorpay-signature": signature, "x-razorpay-event-id": event_id}

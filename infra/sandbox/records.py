@@ -28,6 +28,9 @@ class Outcome(StrEnum):
     PENDING_FAILURE = "pending_failure"
     ACTION = "action"
     LATE_SUCCESS = "late_success"
+    RISK = "risk"
+    AUTHENTICATION = "authentication"
+    EXPIRED = "expired"
 
 
 class Fault(StrEnum):
@@ -39,6 +42,7 @@ class Fault(StrEnum):
     TECHNICAL = "technical"  # HTTP 500, no effect
     TECHNICAL_AFTER = "technical_after"  # HTTP 500 after the effect
     RATE_LIMITED = "rate_limited"  # HTTP 429, no effect
+    MAINTENANCE = "maintenance"  # HTTP 503 with a page, no effect
     HTML = "html"  # effect, and a page instead of an answer
     TRUNCATED = "truncated"  # effect, and half an answer
     WRONG_AMOUNT = "wrong_amount"  # effect, and an answer that names another amount
@@ -47,7 +51,7 @@ class Fault(StrEnum):
     PENDING_FAILURE = "pending_failure"  # accepted, and fails later
 
 
-WITHOUT_EFFECT = frozenset({Fault.TIMEOUT_BEFORE, Fault.TECHNICAL, Fault.RATE_LIMITED})
+WITHOUT_EFFECT = frozenset({Fault.TIMEOUT_BEFORE, Fault.TECHNICAL, Fault.RATE_LIMITED, Fault.MAINTENANCE})
 WITHOUT_ANSWER = frozenset({Fault.TIMEOUT_BEFORE, Fault.TIMEOUT_AFTER, Fault.SLOW})
 INSTRUMENT_FAULTS: dict[Outcome, Fault] = {
     Outcome.TIMEOUT_BEFORE: Fault.TIMEOUT_BEFORE,
@@ -118,6 +122,10 @@ class Order:
     release_after: float
     created_at: float
     charges: list[str] = field(default_factory=list)
+    details: Mapping[str, object] = field(default_factory=dict)  # what the wire format echoes
+    return_url: str | None = None
+    notify_url: str | None = None  # told with the order; else the provider's webhook_url
+    closed: bool = False  # nobody can pay it any more
 
 
 @dataclass(slots=True)
@@ -144,6 +152,8 @@ class Charge:
     reason: str | None = None
     misreport: int = 0
     refunds: list[str] = field(default_factory=list)
+    notify_url: str | None = None
+    captured_at: float | None = None
 
     @property
     def is_intent(self) -> bool:
@@ -174,6 +184,30 @@ class Refund:
     status: str = "pending"  # pending, succeeded, failed, returned
     details: Mapping[str, object] = field(default_factory=dict)
     misreport: int = 0
+    closed_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A line of a settlement report: a captured charge, or a refund of one."""
+
+    charge: Charge
+    refund: Refund | None
+    amount: int
+    fee: int  # the tax on it not included
+    tax: int
+    settlement_id: str
+    utr: str
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """One webhook before it is signed."""
+
+    kind: str
+    body: bytes
+    event_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +222,7 @@ class ChargeSpec:
     return_url: str | None = None
     order: Order | None = None
     details: Mapping[str, object] = field(default_factory=dict)
+    notify_url: str | None = None
 
 
 def token(length: int, *parts: str) -> str:
@@ -208,10 +243,37 @@ def roll(*parts: str) -> float:
 _ALIASES = {"failure": Outcome.DECLINE, "pending": Outcome.PENDING_SUCCESS}
 _VPA_HOSTS = frozenset({"sim", "razorpay"})
 _CODE_PREFIX = "SIM_"
+# Test cards: Stripe's, Razorpay's, and what both call alike.
+CARDS: dict[str, Outcome] = {
+    "4000000000000002": Outcome.DECLINE,
+    "4000000000009995": Outcome.INSUFFICIENT_FUNDS,
+    "4000000000000069": Outcome.EXPIRED,
+    "4000000000000127": Outcome.AUTHENTICATION,
+    "4000000000000119": Outcome.TECHNICAL,
+    "4100000000000019": Outcome.RISK,
+    "4000002500003155": Outcome.ACTION,
+    "4000002760003184": Outcome.ACTION,
+    "4100280000080001": Outcome.INSUFFICIENT_FUNDS,
+    "4100280000060003": Outcome.DECLINE,
+    "4100280000020007": Outcome.TECHNICAL,
+    "4100280000000009": Outcome.AUTHENTICATION,
+}
+_BY_ENDS = {(number[:6], number[-4:]): outcome for number, outcome in CARDS.items()}
+_FEE, _TAX, _WHOLE = 200, 18, 10_000  # 2 % of the amount, and 18 % tax on that
+
+
+def fee_and_tax(amount: int) -> tuple[int, int]:
+    """What the bank keeps of an amount, and the tax on that, in minor units."""
+    fee = amount * _FEE // _WHOLE
+    return fee, fee * _TAX // 100
 
 
 def asked_outcome(method: Mapping[str, str]) -> Outcome | None:
     """The outcome that the instrument asks for, or None for a plain one."""
+    if method.get("type") == "card":
+        number = method.get("number", "")
+        ends = (number[:6], number[-4:]) if number else (method.get("bin", ""), method.get("last4", ""))
+        return _BY_ENDS.get(ends)
     name, separator, host = method.get("vpa", "").partition("@")
     code = method.get("bank") or method.get("wallet") or ""
     if separator and host in _VPA_HOSTS:

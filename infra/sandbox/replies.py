@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _PAST_TIMEOUT = 1.0  # seconds of silence after the client has given up
 RETRY_AFTER = "1"  # seconds asked for with a 429
-SERVER_ERROR, TOO_MANY = 500, 429
+SERVER_ERROR, TOO_MANY, UNAVAILABLE = 500, 429, 503
+
+
+def limited(response: Response) -> Response:
+    """The same answer, with when to come back if it is a 429."""
+    if response.status != TOO_MANY:
+        return response
+    return Response(response.status, response.body, {**response.headers, "retry-after": RETRY_AFTER})
 
 
 def reply(
@@ -35,8 +42,9 @@ def reply(
     if fault in (Fault.TECHNICAL, Fault.TECHNICAL_AFTER):
         return fail(SERVER_ERROR)
     if fault is Fault.RATE_LIMITED:
-        limited = fail(TOO_MANY)
-        return Response(limited.status, limited.body, {**limited.headers, "retry-after": RETRY_AFTER})
+        return limited(fail(TOO_MANY))
+    if fault is Fault.MAINTENANCE:
+        return page(UNAVAILABLE, "<!doctype html><title>Maintenance</title><p>We will be right back.</p>")
     if fault is Fault.HTML:
         return page(200, "<!doctype html><title>Please wait</title><p>We will be right back.</p>")
     if verdict.refusal is not None:

@@ -6,12 +6,11 @@ import hashlib
 import hmac
 import json
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urlencode
 
-from infra.sandbox import pages
-from infra.sandbox.records import ChargeSpec, Fact, RefusedError, State
+from infra.sandbox import hosted, pages
+from infra.sandbox.records import ChargeSpec, Fact, Notice, RefusedError, State
 from infra.sandbox.replies import reply
-from infra.sandbox.wire import Response, answer, integer, page, strings
+from infra.sandbox.wire import answer, compact, integer, redirect, strings, with_query
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -19,9 +18,10 @@ if TYPE_CHECKING:
     from infra.sandbox.bank import Bank, Verdict
     from infra.sandbox.config import ProviderSettings
     from infra.sandbox.records import Charge, Fault, Refund
-    from infra.sandbox.wire import Request
+    from infra.sandbox.wire import Request, Response
 
 BASE_PATH = ""
+_METHODS = ("upi", "netbanking", "wallet", "card")
 T = TypeVar("T")
 _STATUS = {
     State.PENDING: "pending",
@@ -50,7 +50,7 @@ def handle(bank: Bank, settings: ProviderSettings, request: Request) -> Response
     """Answer one request."""
     parts = request.path.strip("/").split("/")
     if parts[0] == "pay" and len(parts) == len(("pay", "charge")):
-        return _page(bank, settings, request, parts[1])
+        return hosted.serve(bank, settings, request, parts[1], lambda charge: _back(settings, charge))
     wanted = f"Bearer {settings.credentials['api_key']}"
     if not hmac.compare_digest(request.headers.get("authorization", "").encode(), wanted.encode()):
         return _error(401, "UNAUTHORIZED", "unauthorized", "The API key is not known.")
@@ -93,8 +93,8 @@ def _create(bank: Bank, settings: ProviderSettings, request: Request) -> Respons
     if amount is None or not isinstance(currency, str) or not isinstance(reference, str) or not reference:
         message = "reference, amount and currency are required"
         raise ValueError(message)
-    if capture not in ("automatic", "manual") or method.get("type") not in ("upi", "netbanking", "wallet"):
-        message = "capture is automatic or manual; method.type is upi, netbanking or wallet"
+    if capture not in ("automatic", "manual") or method.get("type") not in _METHODS:
+        message = f"capture is automatic or manual; method.type is one of {', '.join(_METHODS)}"
         raise ValueError(message)
     spec = ChargeSpec(
         reference=reference,
@@ -151,9 +151,7 @@ def _fetch_refund(bank: Bank, settings: ProviderSettings, find: Callable[[], Ref
 
 
 def _reply(settings: ProviderSettings, verdict: Verdict[T], render: Callable[[T], Response]) -> Response:
-    return reply(
-        settings, verdict, render, _refuse, lambda status: _error(status, "SERVER_ERROR", "server_error", "Try again.")
-    )
+    return reply(settings, verdict, render, _refuse, fail)
 
 
 def _last(charges: list[Charge]) -> Charge:
@@ -234,7 +232,12 @@ def refund_object(refund: Refund) -> dict[str, object]:
     }
 
 
-def events(bank: Bank, fact: Fact, charge: Charge, refund: Refund | None) -> list[tuple[str, dict[str, object]]]:
+def fail(status: int) -> Response:
+    """A 429 or 5xx."""
+    return _error(status, "SERVER_ERROR", "server_error", "Try again.")
+
+
+def events(bank: Bank, fact: Fact, charge: Charge, refund: Refund | None) -> list[Notice]:
     """The webhook that tells of a fact; one for a charge that is captured at once."""
     if fact is Fact.AUTHORIZED and charge.automatic:
         return []
@@ -243,31 +246,21 @@ def events(bank: Bank, fact: Fact, charge: Charge, refund: Refund | None) -> lis
         data["refund"] = refund_object(refund)
     account = bank.settings[charge.provider].credentials.get("account_id")
     kind = _EVENTS[fact]
-    return [(kind, {"type": kind, "account_id": account, "created_at": int(bank.timer.now), "data": data})]
+    body = {"type": kind, "account_id": account, "created_at": int(bank.timer.now), "data": data}
+    return [Notice(kind, compact(body), bank.event_id(kind, charge, refund))]
 
 
-def sign(secret: str, body: bytes, event_id: str) -> dict[str, str]:
-    """The headers of a webhook."""
+def sign(secret: str, body: bytes, event_id: str, now: float) -> tuple[bytes, dict[str, str]]:  # noqa: ARG001 - no time is signed
+    """A webhook as it is sent."""
     signature = hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-    return {"x-simulator-signature": signature, "x-simulator-event-id": event_id}
+    return body, {"x-simulator-signature": signature, "x-simulator-event-id": event_id}
 
 
-def _page(bank: Bank, settings: ProviderSettings, request: Request, charge_id: str) -> Response:
-    """The hosted page, and what happens when the customer has chosen."""
-    try:
-        charge = bank.book.charge(settings.id, charge_id)
-        if request.method != "POST":
-            if charge.state is State.ACTION:
-                return page(200, pages.choose(charge, request.path))
-            return page(200, pages.message("Sandbox bank", f"This payment is {charge.truth}."))
-        charge = bank.book.decide(settings.id, charge_id, request.form.get("choice", "decline"))
-    except RefusedError as refusal:
-        return page(404 if refusal.reason == "not_found" else 409, pages.message("Sandbox bank", refusal.description))
+def _back(settings: ProviderSettings, charge: Charge) -> Response:
+    """The browser carries the signed outcome back to the shop."""
     if charge.return_url is None:
-        return page(200, pages.message("Sandbox bank", f"The payment is {charge.truth}. You may close this page."))
-    query = urlencode(return_parameters(settings.credentials["api_secret"], charge))
-    joiner = "&" if "?" in charge.return_url else "?"
-    return Response(303, b"", {"location": f"{charge.return_url}{joiner}{query}"})
+        return hosted.farewell(charge)
+    return redirect(with_query(charge.return_url, return_parameters(settings.credentials["api_secret"], charge)))
 
 
 def return_parameters(secret: str, charge: Charge) -> Mapping[str, str]:

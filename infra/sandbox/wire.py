@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -60,15 +60,29 @@ class Response:
     hang: float | None = None
 
 
+def compact(value: object) -> bytes:
+    """JSON without spaces."""
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
 def answer(status: int, value: object, headers: Mapping[str, str] | None = None) -> Response:
     """A JSON answer."""
-    body = json.dumps(value, separators=(",", ":")).encode()
-    return Response(status, body, {"content-type": "application/json", **(headers or {})})
+    return Response(status, compact(value), {"content-type": "application/json", **(headers or {})})
 
 
 def page(status: int, html: str) -> Response:
     """An HTML answer."""
     return Response(status, html.encode(), {"content-type": "text/html; charset=utf-8", "cache-control": "no-store"})
+
+
+def redirect(url: str) -> Response:
+    """Send the browser on, with GET."""
+    return Response(303, b"", {"location": url})
+
+
+def with_query(url: str, parameters: Mapping[str, str]) -> str:
+    """``url`` with parameters added to its query."""
+    return f"{url}{'&' if '?' in url else '?'}{urlencode(parameters)}"
 
 
 def integer(value: object) -> int | None:

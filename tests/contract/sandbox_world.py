@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from chalicelib.domain.outcome import Charge
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 START = 1_800_000_000.0
 NOW = datetime.fromtimestamp(START, tz=UTC)
 AMOUNT = 149_900
+NOTIFY_URL = "http://railyard.test/webhooks"
 
 
 @dataclass
@@ -85,6 +86,8 @@ def intent(
         customer={"email": "asha@example.com", "contact": "+919800000000"},
         description="Two books",
         return_url=return_url,
+        notify_url=NOTIFY_URL,
+        expires_at=NOW + timedelta(minutes=30),
     )
 
 
@@ -98,6 +101,7 @@ def ref(made: ChargeIntent, charge: ChargeOutcome | None = None) -> ChargeRef:
         currency=made.currency,
         method=made.method,
         data=known.data if known else {},
+        created_at=NOW,
     )
 
 

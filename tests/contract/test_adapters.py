@@ -22,7 +22,7 @@ from chalicelib.domain.outcome import (
 from chalicelib.providers.base import BadSignature
 from chalicelib.providers.registry import NAMES
 from infra.sandbox.wire import Request
-from tests.contract.sandbox_world import AMOUNT, NOW, World, intent, ref
+from tests.contract.sandbox_world import AMOUNT, NOW, START, World, intent, ref
 
 KEY = "rf_01K0000000000000000000KEY1"
 OTHER_KEY = "rf_01K0000000000000000000KEY2"
@@ -676,8 +676,8 @@ def test_a_webhook_is_refused_without_the_right_secret(world: World, secrets: li
 
 def test_an_empty_secret_never_matches_its_own_signature(world: World) -> None:
     headers, body = _webhook(world)
-    signer = world.bank._personalities[world.name]
-    forged = signer.sign("", body, "evt_forged")
+    signer = world.bank.personality(world.name)
+    _, forged = signer.sign("", body, "evt_forged", START)
     for secrets in ([], [""]):
         with pytest.raises(BadSignature):
             world.provider.parse_webhook(
@@ -716,8 +716,8 @@ def test_an_altered_signature_or_body_is_refused(world: World) -> None:
     ids=["empty", "null", "list", "not-utf-8", "broken", "text", "odd", "deep", "nan"],
 )
 def test_a_signed_body_that_makes_no_sense_is_ignored(world: World, body: bytes) -> None:
-    signer = world.bank._personalities[world.name]
-    headers = signer.sign(world.account.webhook_secrets[0], body, "evt_odd")
+    signer = world.bank.personality(world.name)
+    body, headers = signer.sign(world.account.webhook_secrets[0], body, "evt_odd", START)
     event = world.provider.parse_webhook(world.account, headers, body, NOW)
     assert (event.kind, event.dedupe_key, event.charge, event.effect) == (EventKind.IGNORED, "evt_odd", None, None)
 

@@ -22,7 +22,7 @@ from chalicelib.providers.base import Account, ChargeRef
 from chalicelib.providers.http import HttpAnswer, UnknownError
 from chalicelib.providers.razorpay import RazorpayProvider
 from chalicelib.providers.reasons import REASONS
-from tests.contract.sandbox_world import AMOUNT, NOW, World, intent, ref
+from tests.contract.sandbox_world import AMOUNT, NOW, START, World, intent, ref
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -256,7 +256,7 @@ def test_an_order_is_decided_by_its_best_payment(
         }
     )
     data = {} if by_receipt else {"order_id": "order_1"}
-    known = ChargeRef(MADE.reference, None, AMOUNT, "INR", MADE.method, data)
+    known = ChargeRef(MADE.reference, None, AMOUNT, "INR", MADE.method, data, NOW)
     found = RazorpayProvider(script).fetch(ACCOUNT, known)
     if expected is None:
         assert isinstance(found, NotFound)
@@ -280,7 +280,7 @@ def test_a_refund_is_found_on_a_later_page() -> None:
 
 def test_ids_are_quoted_into_paths() -> None:
     script = Script({"GET /payments/..%2F..%2Forders%3Fx": (404, error(None))})
-    known = ChargeRef("r", "../../orders?x", AMOUNT, "INR", {}, {})
+    known = ChargeRef("r", "../../orders?x", AMOUNT, "INR", {}, {}, NOW)
     assert isinstance(RazorpayProvider(script).fetch(ACCOUNT, known), NotFound)
 
 
@@ -294,8 +294,8 @@ def _event(kind: str, **entities: dict[str, object]) -> bytes:
 
 def _parse(body: bytes) -> object:
     world = World("razorpay")
-    signer = world.bank._personalities["razorpay"]
-    headers = signer.sign("w", body, "evt_1")
+    signer = world.bank.personality("razorpay")
+    _, headers = signer.sign("w", body, "evt_1", START)
     return RazorpayProvider(Script({})).parse_webhook(ACCOUNT, headers, body, NOW)
 
 

@@ -23,7 +23,7 @@ from chalicelib.providers.http import UrllibHttpClient
 from chalicelib.providers.registry import NAMES, build
 from infra.sandbox.bank import Bank
 from infra.sandbox.config import load
-from infra.sandbox.personalities import PERSONALITIES
+from infra.sandbox.personalities import personality
 from infra.sandbox.refusals import watch
 from infra.sandbox.server import SandboxServer
 from tests.contract.sandbox_world import AMOUNT, NOW, account_of, intent, ref
@@ -41,7 +41,7 @@ class Running:
     """A server on an event loop of its own, on ports that were free."""
 
     def __init__(self) -> None:
-        self.bank = Bank(load(), time.time, PERSONALITIES)
+        self.bank = Bank(load(), time.time, personality)
         for settings in self.bank.settings.values():
             settings.client_timeout = CLIENT_TIMEOUT
         self.server = SandboxServer(self.bank, port=0)

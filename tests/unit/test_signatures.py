@@ -51,13 +51,13 @@ def test_the_published_checkout_signature_passes_verify_return() -> None:
     inputs = vector["inputs"]
     provider = RazorpayProvider(NoNetwork())
     account = _account(key_id="rzp_test", key_secret=inputs["secret"])
-    charge = ChargeRef("pay_x-01", None, 100, "INR", {}, {"order_id": inputs["order_id"]})
+    charge = ChargeRef("pay_x-01", None, 100, "INR", {}, {"order_id": inputs["order_id"]}, NOW)
     params = {"razorpay_payment_id": inputs["payment_id"], "razorpay_signature": vector["expected"]}
     provider.verify_return(account, charge, params)
     # The posted order id is never used: an attacker may post the order that a signature belongs to.
     provider.verify_return(account, charge, {**params, "razorpay_order_id": "order_other"})
-    other = ChargeRef("pay_x-01", None, 100, "INR", {}, {"order_id": "order_other"})
-    unknown = ChargeRef("pay_x-01", None, 100, "INR", {}, {})
+    other = ChargeRef("pay_x-01", None, 100, "INR", {}, {"order_id": "order_other"}, NOW)
+    unknown = ChargeRef("pay_x-01", None, 100, "INR", {}, {}, NOW)
     for known in (other, unknown):
         with pytest.raises(BadSignature):
             provider.verify_return(account, known, {**params, "razorpay_order_id": inputs["order_id"]})
