@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help run demo test test-crash test-dynamodb-local check package deploy clean
+.PHONY: help run demo test test-crash test-dynamodb-local check provider package deploy clean
 
 help: ## List what make can do
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ check: $(READY) ## Lint, types, import rules, template
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m infra.deploy local --package-only
 	@$(BIN)/cfn-lint .railyard/build/local/out/template.json
+
+provider: $(READY) ## Begin a new provider: make provider NAME=acme
+	@$(BIN)/python -m infra.scaffold $(if $(NAME),$(NAME),$(error say which: make provider NAME=acme))
 
 package: $(READY) ## Build the Lambda zip and the template of STAGE=local|localstack|dev|prod
 	@$(BIN)/python -m infra.deploy $(if $(STAGE),$(STAGE),$(error say which: make package STAGE=dev)) --package-only

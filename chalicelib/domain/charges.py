@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _A, _P, _C = AttemptStatus, PaymentStatus, ChargeStatus
 
+# Of a next action the payment keeps all, and its event only what is small and nobody's name or address.
+_LARGE_OR_PERSONAL = frozenset({"fields", "params"})
 NOT_FOUND_READS = 2  # a look-up that finds nothing is definite only the second time
 
 
@@ -194,7 +196,8 @@ class _Recorder:
         fields: dict[str, object] = {"provider_reference": self.attempt.provider_reference, "due_at": due}
         if new is _A.ACTION_REQUIRED:
             draft.set_payment(status=_P.REQUIRES_ACTION, next_action=self.charge.next_action, **fields)
-            draft.emit("payment.requires_action", next_action=self.charge.next_action, facts=self._facts())
+            shown = {k: v for k, v in (self.charge.next_action or {}).items() if k not in _LARGE_OR_PERSONAL}
+            draft.emit("payment.requires_action", next_action=shown, facts=self._facts())
         else:
             draft.set_payment(status=_P.PROCESSING, **fields)
             draft.emit("attempt.pending", facts=self._facts())

@@ -4,7 +4,8 @@ RailyardError                     what the API shows: code, HTTP status, detail,
 ├── InvalidRequest       422      a field is wrong; ``param`` names it
 ├── NotFoundError        404      no such object for this merchant and mode
 ├── StateConflict        409      the object is not in a state that allows this
-└── Contended            429      too many writers on one object; nothing was written
+├── Contended            429      too many writers on one object; nothing was written
+└── RateLimited          429      too many requests of one kind
 
 PaymentError                      data, not an exception: why a payment or operation failed
 """
@@ -111,3 +112,13 @@ class Contended(RailyardError):
             f"{what} is being changed by many requests at once. Try again.",
             retry_after=1,
         )
+
+
+class RateLimited(RailyardError):
+    """429: too many of these; nothing was taken in."""
+
+    status = 429
+
+    def __init__(self, what: str) -> None:
+        """``what`` there is too much of."""
+        super().__init__("rate_limited", f"Too many {what}. Slow down.", retry_after=1)

@@ -7,7 +7,7 @@ decline that another provider might not repeat, or a request that was never sent
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from chalicelib.domain.errors import ErrorClass
@@ -45,6 +45,20 @@ class Candidate:
     min_amount: int
     max_amount: int
     manual_capture: frozenset[str]
+    required: frozenset[str] = frozenset()  # fields of the payment that it cannot do without
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a payment asks of routing; ``amount`` in minor units."""
+
+    method: str
+    currency: str
+    amount: int
+    capture: str = "automatic"
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    given: frozenset[str] = frozenset()  # "return_url", "customer.email", …: the optional fields it has
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +74,16 @@ class Rule:
     currency: str | None = None
     min_amount: int | None = None
     max_amount: int | None = None
+    metadata: Mapping[str, str] | None = None  # the payment's must have all of these
 
-    def matches(self, *, method: str, currency: str, amount: int) -> bool:
+    def matches(self, asked: Asked) -> bool:
         """Whether the rule applies to such a payment."""
         return (
-            self.method in (None, method)
-            and self.currency in (None, currency)
-            and (self.min_amount is None or amount > self.min_amount)
-            and (self.max_amount is None or amount <= self.max_amount)
+            self.method in (None, asked.method)
+            and self.currency in (None, asked.currency)
+            and (self.min_amount is None or asked.amount > self.min_amount)
+            and (self.max_amount is None or asked.amount <= self.max_amount)
+            and (self.metadata or {}).items() <= asked.metadata.items()
         )
 
 
@@ -102,17 +118,10 @@ def may_try_again(attempt: Attempt) -> bool:
 
 
 def decide(
-    rules: Sequence[Rule],
-    candidates: Sequence[Candidate],
-    attempts: Sequence[Attempt],
-    *,
-    method: str,
-    currency: str,
-    amount: int,
-    capture: str,
+    rules: Sequence[Rule], candidates: Sequence[Candidate], attempts: Sequence[Attempt], asked: Asked
 ) -> Decision:
-    """Choose the account for the next attempt of a payment of ``amount`` minor units."""
-    rule = next((r for r in rules if r.matches(method=method, currency=currency, amount=amount)), None)
+    """Choose the account for a payment's next attempt."""
+    rule = next((r for r in rules if r.matches(asked)), None)
     known = {candidate.account: candidate for candidate in candidates}
     order = [a for a in (rule.accounts if rule else known) if a in known]
     name = rule.name if rule else "default"
@@ -123,7 +132,7 @@ def decide(
 
     skipped: dict[str, str] = {}
     for account in order:
-        why = _why_not(known[account], method, currency, amount, capture) or _why_not_again(known[account], attempts)
+        why = _why_not(known[account], asked) or _why_not_again(known[account], attempts)
         if why:
             skipped[account] = why
     left = [account for account in order if account not in skipped]
@@ -149,16 +158,19 @@ def _why_no_further(attempts: Sequence[Attempt]) -> str | None:
     return None
 
 
-def _why_not(candidate: Candidate, method: str, currency: str, amount: int, capture: str) -> str | None:
-    if method not in candidate.methods:
-        return f"does not take {method}"
-    if currency not in candidate.currencies:
-        return f"does not take {currency}"
-    if not candidate.min_amount <= amount <= candidate.max_amount:
+def _why_not(candidate: Candidate, asked: Asked) -> str | None:
+    if not candidate.enabled:
+        return "is disabled"
+    if asked.method not in candidate.methods:
+        return f"does not take {asked.method}"
+    if asked.currency not in candidate.currencies:
+        return f"does not take {asked.currency}"
+    if not candidate.min_amount <= asked.amount <= candidate.max_amount:
         return f"takes {candidate.min_amount} to {candidate.max_amount}"
-    if capture == "manual" and method not in candidate.manual_capture:
-        return f"cannot capture {method} later"
-    return None
+    if asked.capture == "manual" and asked.method not in candidate.manual_capture:
+        return f"cannot capture {asked.method} later"
+    missing = sorted(candidate.required - asked.given)
+    return f"needs {', '.join(missing)}" if missing else None
 
 
 def _why_not_again(candidate: Candidate, attempts: Sequence[Attempt]) -> str | None:

@@ -118,6 +118,7 @@ class Capabilities:
     operation_idempotency_window: int  # the same for capture, void and refund by their key; 0 = never
     settle_window: int  # after a request's deadline, how long it may still take effect
     authorization_window: int  # how long an authorization can be captured
+    closes_unpaid: bool = False  # whether void also closes what a customer has been sent to pay and has not
     # Fields of a payment that this provider cannot do without: "return_url", "customer.email", …
     required: frozenset[str] = frozenset()
     # What of a card's token create is given beside its type; nothing where the provider's own page asks for it.

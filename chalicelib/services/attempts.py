@@ -48,18 +48,19 @@ def route(kit: Kit, merchant: Merchant, payment: Payment, attempts: Sequence[Att
         candidates.append(
             routing.Candidate(
                 account.id, account.provider, can.methods, can.currencies, can.min_amount, can.max_amount,
-                can.manual_capture,
+                can.manual_capture, can.required, account.enabled,
             )
         )  # fmt: skip
-    return routing.decide(
-        merchant.rules,
-        candidates,
-        attempts,
+    given = {f"customer.{name}" for name in payment.customer}
+    asked = routing.Asked(
         method=payment.method["type"],
         currency=payment.currency,
         amount=payment.amount,
         capture=payment.capture,
+        metadata=payment.metadata,
+        given=frozenset(given | ({"return_url"} if payment.return_url else set())),
     )
+    return routing.decide(merchant.rules, candidates, attempts, asked)
 
 
 def attempt(kit: Kit, tenant: Tenant, payment_id: str) -> Step:
@@ -157,14 +158,29 @@ def record(
         return _take_in(kit, current, found, answer, resolved=resolved, source=source)
 
     try:
-        after, _ = settle(kit, payment.tenant, payment.id, decide, state=state, mark=mark)
+        after, change = settle(kit, payment.tenant, payment.id, decide, state=state, mark=mark)
     except ReferenceTaken as taken:
         if source.startswith("operator"):
             raise
         alarm_mismatch(payment.id, about, taken)
         error = PaymentError(ErrorClass.CONFLICT, ErrorCode.MISMATCH, str(taken))
-        after, _ = settle(kit, payment.tenant, payment.id, lambda current: _not_ours(kit, current, about, error))
+        after, change = settle(kit, payment.tenant, payment.id, lambda current: _not_ours(kit, current, about, error))
+    now_is = after.attempt(about.id)
+    if change is not None and now_is is not None and now_is.status is AttemptStatus.DECLINED:
+        close_unpaid(kit, payment, about)
     return after
+
+
+def close_unpaid(kit: Kit, payment: Payment, about: Attempt) -> None:
+    """Close at the provider what its customer could still pay, once we have let go of it.
+
+    It only spares a reversal: whatever becomes of this call, the attempt is watched, and a late
+    success is given back.
+    """
+    provider = kit.provider(about.provider)
+    if about.status is AttemptStatus.ACTION_REQUIRED and provider.capabilities.closes_unpaid:
+        account, ref = account_of(kit, about), charge_ref(payment, about)
+        call(about.provider, "void", lambda: provider.void(account, ref, about.id))
 
 
 def _take_in(

@@ -292,9 +292,13 @@ def _ask(kit: Kit, state: PaymentState, operation: Operation, about: Attempt) ->
 
 
 def _fetch_refund(kit: Kit, state: PaymentState, operation: Operation, about: Attempt) -> EffectLookup:
+    return look_up_refund(kit, state, about, operation.id, operation.provider_reference)
+
+
+def look_up_refund(
+    kit: Kit, state: PaymentState, about: Attempt, key: str, provider_reference: str | None
+) -> EffectLookup:
+    """Ask the provider for a refund of an attempt's charge, by its own id for it or by our key."""
     provider = kit.provider(about.provider)
     account, ref = account_of(kit, about), charge_ref(state.payment, about)
-    return call(
-        about.provider, "fetch_refund",
-        lambda: provider.fetch_refund(account, ref, operation.id, operation.provider_reference),
-    )  # fmt: skip
+    return call(about.provider, "fetch_refund", lambda: provider.fetch_refund(account, ref, key, provider_reference))

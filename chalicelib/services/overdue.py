@@ -114,7 +114,9 @@ def _expire_if_over(kit: Kit, state: PaymentState) -> None:
             return None
         return lifecycle.give_up(current, _P.EXPIRED, kit.timing, kit.now())
 
-    settle(kit, state.payment.tenant, state.payment.id, decide, state=state)
+    _, change = settle(kit, state.payment.tenant, state.payment.id, decide, state=state)
+    if change is not None and state.open_attempt is not None:
+        attempts.close_unpaid(kit, state.payment, state.open_attempt)
 
 
 def _release_if_over(kit: Kit, state: PaymentState) -> None:

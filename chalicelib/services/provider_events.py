@@ -1,26 +1,30 @@
 """Provider events: verified and queued by the route, taken in by ``ingest``.
 
-The route writes nothing: it verifies, queues, answers. The mark that keeps an event from counting
-twice is part of the transaction of its effect, so a crash leaves both or neither.
+The route verifies, queues, answers. The mark that keeps an event from counting twice is part of the
+transaction of its effect, so a crash leaves both or neither.
+
+Some providers sign nothing. Such a callback is a hint: few of them are let in, and all that one does
+is to make us ask the provider, whose answer then counts like a signed event. It needs no mark:
+hearing the same fact twice changes nothing, and a forged hint must not use up the real one's.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.domain import operations
 from chalicelib.domain.charges import Mismatch
-from chalicelib.domain.errors import ErrorClass, ErrorCode, NotFoundError, PaymentError
+from chalicelib.domain.errors import ErrorClass, ErrorCode, NotFoundError, PaymentError, RateLimited
 from chalicelib.domain.ids import parse_attempt_reference
-from chalicelib.domain.outcome import Charge, ChargeStatus, Effect, EffectStatus, EventKind, ProviderEvent
+from chalicelib.domain.outcome import Charge, ChargeStatus, Effect, EffectStatus, EventKind, NotFound, ProviderEvent
 from chalicelib.domain.states import AttemptStatus, OperationType, PaymentStatus
 from chalicelib.observability import logger, metric
 from chalicelib.services import payments
 from chalicelib.services.attempts import alarm_mismatch, look_up, record
 from chalicelib.services.kit import settle
-from chalicelib.services.operations import record_answer
+from chalicelib.services.operations import look_up_refund, record_answer
 from chalicelib.storage.store import AlreadyApplied, Mark
 
 if TYPE_CHECKING:
@@ -35,12 +39,19 @@ _LONGEST_KEY = 200
 _MARK_SECONDS = 30 * 86400  # providers retry for days at most
 
 
+_HINTS = 20  # per account and second
+
+
 class NoPayment(Exception):
     """The event names no payment of ours (yet)."""
 
 
+class Unconfirmed(Exception):
+    """The provider could not be asked about what an unsigned callback said: the message comes again."""
+
+
 def receive(kit: Kit, provider: str, account_id: str, headers: Mapping[str, str], body: bytes) -> None:
-    """Verify a provider's event and queue it; raises NotFoundError, BadSignature or SendFailed.
+    """Verify a provider's event and queue it; raises NotFoundError, BadSignature, RateLimited or SendFailed.
 
     After a 2xx the event is in the queue: nothing acknowledged is lost.
     """
@@ -53,8 +64,18 @@ def receive(kit: Kit, provider: str, account_id: str, headers: Mapping[str, str]
     if event.kind is EventKind.IGNORED:
         logger.info("provider event ignored", type=event.type, account=account_id)
         return
+    if event.kind is EventKind.HINT:
+        _let_in(kit, account_id, event)
     message = {"merchant_id": tenant.merchant_id, "mode": tenant.mode, "account": account_id, "event": to_dict(event)}
     kit.queues.send("provider-events", [message])
+
+
+def _let_in(kit: Kit, account_id: str, event: ProviderEvent) -> None:
+    """Anybody can send a hint, and each one costs a call: one a second about one charge, a few in all."""
+    about = event.reference or event.provider_reference or ""
+    place = int(hashlib.sha256(about.encode("utf-8", "surrogatepass")).hexdigest(), 16) % _HINTS
+    if not kit.store.take_slot(f"hint/{account_id}", place, "", kit.now(), 1.0):
+        raise RateLimited("unsigned callbacks")
 
 
 def ingest(kit: Kit, tenant: Tenant, account_id: str, event: ProviderEvent) -> None:
@@ -73,7 +94,11 @@ def ingest(kit: Kit, tenant: Tenant, account_id: str, event: ProviderEvent) -> N
         )
         metric("ProviderMismatch", provider=about.provider)
         return
-    mark = Mark(f"event/{account_id}/{_short(event.dedupe_key)}", round(kit.now().timestamp()) + _MARK_SECONDS)
+    mark: Mark | None = Mark(
+        f"event/{account_id}/{_short(event.dedupe_key)}", round(kit.now().timestamp()) + _MARK_SECONDS
+    )
+    if event.kind is EventKind.HINT:
+        event, mark = _confirmed(kit, state, about, event), None
     try:
         if event.charge is not None:
             # A refund's event shows its charge too: it may be the first that tells of it.
@@ -84,6 +109,24 @@ def ingest(kit: Kit, tenant: Tenant, account_id: str, event: ProviderEvent) -> N
         logger.info("provider event seen before", payment_id=state.payment.id, dedupe_key=event.dedupe_key)
     except Mismatch as mismatch:
         alarm_mismatch(state.payment.id, about, mismatch)
+
+
+def _confirmed(kit: Kit, state: PaymentState, about: Attempt, hint: ProviderEvent) -> ProviderEvent:
+    """What the provider itself says of what a hint points at; raises Unconfirmed if it cannot be asked."""
+    if hint.effect is None:
+        charge = look_up(kit, state, about)
+        if isinstance(charge, Charge):
+            return replace(hint, kind=EventKind.CHARGE, charge=charge)
+        said: object = charge
+    else:
+        effect = look_up_refund(kit, state, about, hint.refund_key or "", hint.effect.provider_reference)
+        if isinstance(effect, Effect):
+            return replace(hint, kind=EventKind.REFUND, charge=None, effect=effect)
+        said = effect
+    if isinstance(said, NotFound):
+        logger.warning("an unsigned callback told of something its provider does not know", payment_id=state.payment.id)
+        return replace(hint, kind=EventKind.IGNORED, charge=None, effect=None)
+    raise Unconfirmed(hint.dedupe_key)
 
 
 def _take_in_charge(kit: Kit, state: PaymentState, about: Attempt, charge: Charge, mark: Mark | None) -> PaymentState:
@@ -100,7 +143,7 @@ def _take_in_charge(kit: Kit, state: PaymentState, about: Attempt, charge: Charg
 
 
 def _take_in_refund(
-    kit: Kit, state: PaymentState, about: Attempt, event: ProviderEvent, effect: Effect, mark: Mark
+    kit: Kit, state: PaymentState, about: Attempt, event: ProviderEvent, effect: Effect, mark: Mark | None
 ) -> None:
     ours = _our_operation(state, about, event, effect)
     if ours is not None:

@@ -79,9 +79,7 @@ class PaymentLife(RuleBasedStateMachine):
 
     def _route(self, attempts: Sequence[Attempt]) -> routing.Decision:
         payment = self.story.payment
-        return routing.decide(
-            [], CANDIDATES, attempts, method="upi", currency="INR", amount=payment.amount, capture=payment.capture
-        )
+        return routing.decide([], CANDIDATES, attempts, routing.Asked("upi", "INR", payment.amount, payment.capture))
 
     def _may_continue(self, attempts: Sequence[Attempt]) -> bool:
         return self.story.now < self.story.payment.expires_at and self._route(attempts).chosen is not None

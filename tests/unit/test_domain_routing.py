@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.domain.errors import ErrorClass, ErrorCode, PaymentError
-from chalicelib.domain.routing import FAIL_OVER, MAX_ATTEMPTS, MAX_PROVIDERS, RETRY_SAME, Rule, decide, may_try_again
+from chalicelib.domain.routing import (
+    FAIL_OVER,
+    MAX_ATTEMPTS,
+    MAX_PROVIDERS,
+    RETRY_SAME,
+    Asked,
+    Rule,
+    decide,
+    may_try_again,
+)
 from chalicelib.domain.states import ATTEMPT_OPEN, AttemptStatus
 from tests.support import factories
 from tests.support.factories import candidate
@@ -35,8 +44,8 @@ def route(
     attempts: Sequence[Attempt] = (), *, rules: Sequence[Rule] = RULES, candidates: Sequence[Candidate] = (A, B, C),
     **fields: Any,
 ) -> Decision:  # fmt: skip
-    values: dict[str, Any] = {"method": "upi", "currency": "INR", "amount": 5000, "capture": "automatic"}
-    return decide(rules, candidates, attempts, **(values | fields))
+    values: dict[str, Any] = {"method": "upi", "currency": "INR", "amount": 5000}
+    return decide(rules, candidates, attempts, Asked(**(values | fields)))
 
 
 def ended(name: str, number: int, status: AttemptStatus, error_class: ErrorClass | None = None) -> Attempt:
@@ -84,7 +93,18 @@ def test_a_rule_matches_what_it_says(
 ) -> None:
     rule = Rule("r", (), rule_method, rule_currency, low, high)
     says = (rule_method or method) == method and (rule_currency or currency) == currency and low < amount <= high
-    assert rule.matches(method=method, currency=currency, amount=amount) == says
+    assert rule.matches(Asked(method, currency, amount)) == says
+
+
+@given(st.dictionaries(st.sampled_from("abc"), st.sampled_from("xy")), st.dictionaries(st.sampled_from("abc"), st.sampled_from("xy")))  # fmt: skip
+def test_a_rule_on_metadata_asks_for_all_of_it(wanted: dict[str, str], has: dict[str, str]) -> None:
+    rule = Rule("r", (), metadata=wanted)
+    assert rule.matches(Asked("upi", "INR", 1, metadata=has)) == all(has.get(k) == v for k, v in wanted.items())
+
+
+def test_what_a_provider_needs_and_the_payment_has_keeps_nobody_away() -> None:
+    needy = candidate("a", required=frozenset({"return_url"}))
+    assert chosen(route(candidates=[needy], given=frozenset({"return_url", "customer.email"}))) == "acct_a"
 
 
 # -- filters -----------------------------------------------------------------------------------------
@@ -98,6 +118,12 @@ def test_a_rule_matches_what_it_says(
         ({"min_amount": 5001}, {}, "takes 5001 to"),
         ({"max_amount": 4999}, {}, "to 4999"),
         ({"manual_capture": frozenset({"card"})}, {"capture": "manual"}, "cannot capture upi later"),
+        ({"enabled": False}, {}, "is disabled"),
+        (
+            {"required": frozenset({"return_url", "customer.email", "customer.contact"})},
+            {"given": frozenset({"return_url"})},
+            "needs customer.contact, customer.email",
+        ),
     ],
 )
 def test_an_account_that_cannot_take_the_payment_is_skipped_with_a_reason(
