@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from datetime import datetime
 
 randbits: Callable[[int], int] = secrets.randbits  # a seam: a test that must repeat itself brings a seeded one
 
@@ -32,6 +32,14 @@ def new_id(prefix: str, now: datetime) -> str:
     """A new ``{prefix}_{ULID}``; ids of one prefix sort by creation time to the millisecond."""
     milliseconds = int(now.timestamp() * 1000)
     return f"{prefix}_{_encode(milliseconds << _RANDOM_BITS | randbits(_RANDOM_BITS))}"
+
+
+def made_at(identifier: str) -> datetime:
+    """When an id that ends in a ULID was made, to the millisecond; raises ValueError for another."""
+    number = 0
+    for letter in identifier[-_LENGTH:]:
+        number = number * 32 + _ALPHABET.index(letter)
+    return datetime.fromtimestamp((number >> _RANDOM_BITS) / 1000, UTC)
 
 
 def derived_id(prefix: str, now: datetime, *parts: str) -> str:

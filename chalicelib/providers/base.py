@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from chalicelib.domain.merchant import Account
-from chalicelib.domain.model import Mode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import date, datetime
 
+    from chalicelib.domain.model import Mode
     from chalicelib.domain.outcome import (
         ChargeLookup,
         ChargeOutcome,

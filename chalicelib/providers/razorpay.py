@@ -1,7 +1,9 @@
-"""Razorpay: an order that carries our reference, then a server-to-server payment on it.
+"""Razorpay: an order that carries our reference, then a payment on it.
 
-Only the payment moves money, so whatever goes wrong with the order is NotSent, and whatever
-goes wrong with the payment afterwards is looked up through the order, never sent again.
+We make the payment server to server; a card's is made by the customer in Razorpay's checkout,
+because its number must never come near us. Only the payment moves money, so whatever goes wrong
+with the order is NotSent, and whatever goes wrong with the payment afterwards is looked up through
+the order, never sent again.
 """
 
 from __future__ import annotations
@@ -38,16 +40,24 @@ from chalicelib.providers.http import parse_json
 from chalicelib.providers.signatures import digest, require
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
+    from collections.abc import Mapping, Sequence
+    from datetime import date, datetime
 
-    from chalicelib.domain.outcome import ChargeLookup, ChargeOutcome, EffectLookup, EffectOutcome
+    from chalicelib.domain.outcome import (
+        ChargeLookup,
+        ChargeOutcome,
+        EffectLookup,
+        EffectOutcome,
+        Exchange,
+        SettlementLine,
+    )
     from chalicelib.providers.http import HttpClient
 
 _DAY = 24 * 3600
 _PAGE = 100  # the most that a list returns
 _PAGES = 10  # a payment has far fewer refunds than this many pages; the bound only ends a broken list
-_METHODS = frozenset({"upi", "netbanking", "wallet"})
+_SETTLEMENT_PAGES = 1000
+_METHODS = frozenset({"upi", "netbanking", "wallet", "card"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,7 @@ class _Order:
     """An order that is ours and that no payment has been tried on."""
 
     id: str
+    exchange: Exchange
 
 
 class RazorpayProvider:
@@ -91,10 +102,12 @@ class RazorpayProvider:
         self._http = http
 
     def create(self, account: Account, intent: ChargeIntent) -> ChargeOutcome:
-        """Make the order and the payment, and ask once how the payment stands."""
+        """Make the order and the payment, and ask once how the payment stands; a card waits for its customer."""
         order = self._order(account, intent)
         if not isinstance(order, _Order):
             return order
+        if wire.is_checkout(intent.method):
+            return self._checkout(account, order, intent, intent.return_url)
         path, payload = wire.payment_payload(intent, order.id)
         answer = self._call(account, "POST", path, payload)
         if isinstance(answer, NotSent | Unknown):
@@ -119,12 +132,19 @@ class RazorpayProvider:
         return Charge(ChargeStatus.PENDING, payment_id, data=data, exchange=answer.exchange)
 
     def fetch(self, account: Account, charge: ChargeRef) -> ChargeLookup:
-        """By payment id, else by order id, else by receipt."""
-        if charge.provider_reference:
-            return self._payment(account, charge.provider_reference, charge.data.get("order_id"))
-        if charge.data.get("order_id"):
-            return self._order_payments(account, [charge.data["order_id"]])
-        return self._by_receipt(account, charge.reference)
+        """By payment id, else by order id, else by receipt.
+
+        In the checkout a customer may try again after a failure, so there the order decides.
+        """
+        checkout = wire.is_checkout(charge.method)
+        order_id = charge.data.get("order_id")
+        if charge.provider_reference and not (checkout and order_id):
+            return self._payment(account, charge.provider_reference, order_id)
+        found = self._order_payments(account, [order_id]) if order_id else self._by_receipt(account, charge.reference)
+        if isinstance(found, _Order):
+            waits = self._checkout(account, found, charge, charge.data.get("callback_url"))
+            return waits if checkout else NotFound(found.exchange)
+        return found
 
     def capture(self, account: Account, charge: ChargeRef, amount: int, key: str) -> EffectOutcome:  # noqa: ARG002 - no key here: one payment can be captured once
         """Capture the whole authorization; Razorpay takes no other amount."""
@@ -176,13 +196,9 @@ class RazorpayProvider:
     ) -> EffectLookup:
         """By refund id, else among the payment's refunds by receipt, which is our key."""
         if provider_reference:
-            answer = self._call(account, "GET", f"/refunds/{quote(provider_reference, safe='')}")
-            if isinstance(answer, NotSent | Unknown):
+            answer = self._look(account, f"/refunds/{quote(provider_reference, safe='')}")
+            if not isinstance(answer, Answer):
                 return answer
-            if wire.is_missing(answer):
-                return NotFound(answer.exchange)
-            if not answer.ok:
-                return Unknown(unknown(f"http_{answer.status}"), answer.exchange)
             return replace(wire.refund_effect(answer.body), exchange=answer.exchange)
         payment_id = charge.provider_reference
         if payment_id is None:
@@ -223,6 +239,25 @@ class RazorpayProvider:
             raise BadSignature(reason)
         return wire.event(parsed, dedupe_key)
 
+    def settlement_lines(self, account: Account, day: date) -> Sequence[SettlementLine] | NotSent | Unknown:
+        """What was settled on one Indian day: GET /settlements/recon/combined, page by page."""
+        lines: list[SettlementLine] = []
+        query = f"year={day.year}&month={day.month:02d}&day={day.day:02d}&count={_PAGE}"
+        exchange = None
+        for page in range(_SETTLEMENT_PAGES):
+            answer = self._call(account, "GET", f"/settlements/recon/combined?{query}&skip={page * _PAGE}")
+            if isinstance(answer, NotSent | Unknown):
+                return answer
+            exchange = answer.exchange
+            items = answer.body.get("items")
+            if not answer.ok or not isinstance(items, list):
+                return Unknown(unknown(f"http_{answer.status}"), exchange)
+            found = [wire.settlement_line(row) for row in rows(answer.body, "items")]
+            lines += [line for line in found if line is not None]
+            if len(items) < _PAGE:
+                return lines
+        return Unknown(unknown("too_many_lines"), exchange)
+
     def _order(self, account: Account, intent: ChargeIntent) -> _Order | ChargeOutcome:
         """A fresh order for this reference, or how the charge already stands if it was used before."""
         answer = self._call(account, "POST", "/orders", wire.order_payload(intent))
@@ -259,17 +294,19 @@ class RazorpayProvider:
             )
         if text(answer.body, "status") != "created" or integer(answer.body, "attempts"):
             return self._standing(account, intent, answer)
-        return _Order(order_id)
+        return _Order(order_id, answer.exchange)
 
     def _standing(self, account: Account, intent: ChargeIntent, answer: Answer) -> ChargeOutcome:
         """How a charge stands that was begun before; with no payment to see yet it is unknown."""
         found = self._by_receipt(account, intent.reference)
+        if isinstance(found, _Order) and wire.is_checkout(intent.method):
+            return self._checkout(account, found, intent, intent.return_url)
         if isinstance(found, Charge):
             return found
-        error = unknown("duplicate_request") if isinstance(found, NotFound) else found.error
+        error = found.error if isinstance(found, NotSent | Unknown) else unknown("duplicate_request")
         return Unknown(error, answer.exchange)
 
-    def _by_receipt(self, account: Account, reference: str) -> ChargeLookup:
+    def _by_receipt(self, account: Account, reference: str) -> ChargeLookup | _Order:
         answer = self._call(account, "GET", f"/orders?receipt={quote(reference, safe='')}&count={_PAGE}")
         if isinstance(answer, NotSent | Unknown):
             return answer
@@ -277,34 +314,36 @@ class RazorpayProvider:
             return Unknown(unknown(f"http_{answer.status}"), answer.exchange)
         # The filter is checked again here: a list of other people's orders must never match.
         orders = [text(row, "id") for row in rows(answer.body, "items") if text(row, "receipt") == reference]
-        if not any(orders):
-            return NotFound(answer.exchange)
         return self._order_payments(account, [order for order in orders if order])
 
-    def _order_payments(self, account: Account, order_ids: list[str]) -> ChargeLookup:
+    def _order_payments(self, account: Account, order_ids: list[str]) -> ChargeLookup | _Order:
+        """The payment that decides these orders, or an order that nobody has tried to pay."""
         payments: list[Mapping[str, object]] = []
-        exchange = None
+        nothing: _Order | NotFound = NotFound()
         for order_id in order_ids:
-            answer = self._call(account, "GET", f"/orders/{quote(order_id, safe='')}/payments")
+            answer = self._look(account, f"/orders/{quote(order_id, safe='')}/payments")
             if isinstance(answer, NotSent | Unknown):
                 return answer
-            exchange = answer.exchange
-            if answer.ok:
+            if isinstance(answer, Answer):
+                nothing = _Order(order_id, answer.exchange)
                 payments += [{"order_id": order_id, **row} for row in rows(answer.body, "items")]
-            elif not wire.is_missing(answer):
-                return Unknown(unknown(f"http_{answer.status}"), exchange)
         entity = wire.best(payments)
-        return NotFound(exchange) if entity is None else replace(wire.charge(entity), exchange=exchange)
+        return nothing if entity is None else replace(wire.charge(entity), exchange=nothing.exchange)
 
     def _payment(self, account: Account, payment_id: str, order_id: str | None) -> ChargeLookup:
-        answer = self._call(account, "GET", f"/payments/{quote(payment_id, safe='')}")
-        if isinstance(answer, NotSent | Unknown):
+        answer = self._look(account, f"/payments/{quote(payment_id, safe='')}")
+        if not isinstance(answer, Answer):
             return answer
-        if wire.is_missing(answer):
-            return NotFound(answer.exchange)
-        if not answer.ok:
-            return Unknown(unknown(f"http_{answer.status}"), answer.exchange)
         return replace(wire.charge(answer.body, order_id), exchange=answer.exchange)
+
+    def _checkout(
+        self, account: Account, order: _Order, about: ChargeIntent | ChargeRef, callback_url: str | None
+    ) -> Charge:
+        """What the customer's browser needs to open Razorpay's checkout for an order."""
+        data = {"order_id": order.id} | ({"callback_url": callback_url} if callback_url else {})
+        params = {"key_id": account.credentials.get("key_id", ""), **data, **wire.checkout_fields(about)}
+        action = {"type": "provider_checkout", "provider": self.name, "params": params}
+        return Charge(ChargeStatus.ACTION_REQUIRED, next_action=action, data=data, exchange=order.exchange)
 
     def _payment_id(self, account: Account, charge: ChargeRef) -> str | EffectOutcome:
         """The payment's id; when we never learned it, asked for before anything is sent."""
@@ -330,14 +369,10 @@ class RazorpayProvider:
         path = f"/payments/{quote(payment_id, safe='')}/refunds"
         exchange = None
         for page in range(_PAGES):
-            answer = self._call(account, "GET", f"{path}?count={_PAGE}&skip={page * _PAGE}")
-            if isinstance(answer, NotSent | Unknown):
+            answer = self._look(account, f"{path}?count={_PAGE}&skip={page * _PAGE}")
+            if not isinstance(answer, Answer):
                 return answer
             exchange = answer.exchange
-            if wire.is_missing(answer):
-                return NotFound(exchange)
-            if not answer.ok:
-                return Unknown(unknown(f"http_{answer.status}"), exchange)
             refunds = rows(answer.body, "items")
             for entity in refunds:
                 if text(entity, "receipt") == key:
@@ -345,6 +380,15 @@ class RazorpayProvider:
             if len(refunds) < _PAGE:
                 return NotFound(exchange)
         return Unknown(unknown("too_many_refunds"), exchange)
+
+    def _look(self, account: Account, path: str) -> Answer | NotFound | NotSent | Unknown:
+        """Ask for what is at ``path``; an Answer shows it."""
+        answer = self._call(account, "GET", path)
+        if not isinstance(answer, Answer) or answer.ok:
+            return answer
+        if wire.is_missing(answer):
+            return NotFound(answer.exchange)
+        return Unknown(unknown(f"http_{answer.status}"), answer.exchange, answer.retry_after)
 
     def _call(
         self,

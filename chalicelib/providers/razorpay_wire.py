@@ -5,7 +5,9 @@ Source of every fact: Razorpay's API reference for orders, payments, refunds and
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import re
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
 
 from chalicelib.domain.errors import ErrorClass
 from chalicelib.domain.outcome import (
@@ -16,6 +18,7 @@ from chalicelib.domain.outcome import (
     EventKind,
     NotSent,
     ProviderEvent,
+    SettlementLine,
     Unknown,
 )
 from chalicelib.providers.calls import (
@@ -30,7 +33,7 @@ from chalicelib.providers.reasons import UNDECIDED, classify, classify_request
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from chalicelib.providers.base import ChargeIntent
+    from chalicelib.providers.base import ChargeIntent, ChargeRef
     from chalicelib.providers.calls import Answer
 
 AUTHORIZATION_MINUTES = 3 * 24 * 60  # the pages disagree between three and five days: ask for three
@@ -55,6 +58,8 @@ REFUND_STATUSES: dict[str, EffectStatus] = {
 _CHARGE_EVENTS = frozenset({"payment.authorized", "payment.captured", "payment.failed", "order.paid"})
 _REFUND_EVENTS = frozenset({"refund.created", "refund.processed", "refund.failed"})
 _DISPUTE = "payment.dispute."
+_WRITTEN = re.compile(r"[ ().-]")  # how people space a phone number
+_SETTLED: dict[str, Literal["payment", "refund"]] = {"payment": "payment", "refund": "refund"}
 _CONFLICT_STATUS = 409
 
 RECEIPT_TAKEN = "order receipt should be unique"
@@ -87,9 +92,9 @@ def payment_payload(intent: ChargeIntent, order_id: str) -> tuple[str, dict[str,
         "method": method,
         "notes": _notes(intent),
     }
-    for ours, theirs in (("email", "email"), ("contact", "contact"), ("ip", "ip")):
-        if intent.customer.get(ours):
-            payload[theirs] = intent.customer[ours]
+    given = {name: intent.customer.get(name, "") for name in ("email", "contact", "ip")}
+    given["contact"] = _WRITTEN.sub("", given["contact"])
+    payload |= {name: value for name, value in given.items() if value}
     if intent.description:
         payload["description"] = intent.description[:MAX_DESCRIPTION]
     if intent.return_url:
@@ -109,6 +114,22 @@ def payment_payload(intent: ChargeIntent, order_id: str) -> tuple[str, dict[str,
 def _notes(intent: ChargeIntent) -> dict[str, str]:
     """Our ids, on the order and on the payment: a webhook carries only the payment's."""
     return {"payment_id": intent.payment_id[:MAX_NOTE], "reference": intent.reference[:MAX_NOTE]}
+
+
+def is_checkout(method: Mapping[str, str]) -> bool:
+    """Whether the customer makes the payment, in Razorpay's checkout."""
+    return method.get("type") == "card"
+
+
+def checkout_fields(about: ChargeIntent | ChargeRef) -> dict[str, object]:
+    """What checkout shows, and our ids for the payment, named as in hosted checkout's form."""
+    return {
+        "amount": about.amount,
+        "currency": about.currency,
+        "prefill[method]": about.method.get("type"),
+        "notes[payment_id]": about.reference.rpartition("-")[0],
+        "notes[reference]": about.reference,
+    }
 
 
 def next_action(body: Mapping[str, object]) -> dict[str, object] | None:
@@ -175,6 +196,32 @@ def refund_effect(entity: Mapping[str, object]) -> Effect:
         amount=integer(entity, "amount"),
         currency=text(entity, "currency"),
         error=classify("gateway_technical_error", None, None) if failed else None,
+    )
+
+
+def settlement_line(row: Mapping[str, object]) -> SettlementLine | None:
+    """One item of the combined settlement report; None for one that does not say what it is.
+
+    Razorpay's ``fee`` includes the tax on it, and a payment's ``credit`` is its amount less the fee.
+    """
+    kind, entity_id, currency = text(row, "type"), text(row, "entity_id"), text(row, "currency")
+    amount, fee, tax = integer(row, "amount"), integer(row, "fee") or 0, integer(row, "tax") or 0
+    if entity_id is None or currency is None or amount is None:
+        return None
+    taken = kind == "refund" or bool(integer(row, "debit"))
+    settled_at = integer(row, "settled_at")
+    return SettlementLine(
+        kind=_SETTLED.get(kind or "", "adjustment"),
+        entity_id=entity_id,
+        amount=-amount if taken else amount,
+        currency=currency,
+        fee=fee - tax,
+        tax=tax,
+        reference=text(row, "order_receipt"),
+        provider_reference=entity_id if kind == "payment" else text(row, "payment_id"),
+        settlement_id=text(row, "settlement_id"),
+        utr=text(row, "settlement_utr"),
+        settled_at=datetime.fromtimestamp(settled_at, UTC) if settled_at and row.get("settled") is True else None,
     )
 
 

@@ -6,6 +6,7 @@
     POST /v1/charges/{id}/void
     POST /v1/charges/{id}/refunds       {"amount"}
     GET  /v1/refunds/{id}               GET /v1/refunds?key=
+    GET  /v1/settlements?day=YYYY-MM-DD&page=1      an Indian day; {"lines", "more"}
 
 Effects take an Idempotency-Key; a repeat returns the first effect's present state, 409 while the
 first still runs, 422 for another body. A 503 with code NOT_ACCEPTED had no effect. Webhooks carry
@@ -14,7 +15,7 @@ X-Simulator-Signature, hex(HMAC_SHA256(secret, body)), and X-Simulator-Event-Id.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -28,6 +29,7 @@ from chalicelib.domain.outcome import (
     NotFound,
     NotSent,
     ProviderEvent,
+    SettlementLine,
     Unknown,
 )
 from chalicelib.providers.base import (
@@ -44,24 +46,26 @@ from chalicelib.providers.calls import (
     call,
     conflict,
     integer,
+    rows,
     section,
     text,
     unknown,
     unreadable,
 )
 from chalicelib.providers.http import parse_json
-from chalicelib.providers.reasons import classify, classify_request
+from chalicelib.providers.reasons import UNAVAILABLE, classify, classify_request, error_of
 from chalicelib.providers.signatures import digest, require
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
+    from collections.abc import Mapping, Sequence
+    from datetime import date
 
     from chalicelib.domain.errors import PaymentError
     from chalicelib.domain.outcome import ChargeLookup, ChargeOutcome, EffectLookup, EffectOutcome
     from chalicelib.providers.http import HttpClient
 
 _DAY = 24 * 3600
+_PAGES = 1000  # far more than a day has; the bound only ends a broken report
 _METHODS = frozenset({"upi", "netbanking", "wallet", "card"})
 _NOT_FOUND, _CONFLICT = 404, 409
 _NOT_ACCEPTED = "NOT_ACCEPTED"
@@ -99,6 +103,7 @@ class SimulatorProvider:
         operation_idempotency_window=_DAY,
         settle_window=30,
         authorization_window=5 * _DAY,
+        closes_unpaid=True,
         card_data=frozenset({"token", "network", "bin", "last4"}),
     )
     connection = Connection(
@@ -220,6 +225,22 @@ class SimulatorProvider:
             raise BadSignature(reason)
         return _event(parsed, dedupe_key)
 
+    def settlement_lines(self, account: Account, day: date) -> Sequence[SettlementLine] | NotSent | Unknown:
+        """What was captured and given back on one day, page by page."""
+        lines: list[SettlementLine] = []
+        exchange = None
+        for page in range(1, _PAGES + 1):
+            answer = self._call(account, "GET", f"/v1/settlements?day={day.isoformat()}&page={page}")
+            if isinstance(answer, NotSent | Unknown):
+                return answer
+            exchange = answer.exchange
+            if not answer.ok or not isinstance(answer.body.get("lines"), list):
+                return Unknown(unknown(f"http_{answer.status}"), exchange)
+            lines += [_line(row) for row in rows(answer.body, "lines")]
+            if answer.body.get("more") is not True:
+                return lines
+        return Unknown(unknown("too_many_lines"), exchange)
+
     def _change(
         self,
         account: Account,
@@ -254,9 +275,10 @@ class SimulatorProvider:
             if isinstance(found, NotFound):
                 error = conflict("The provider has no such charge.", None)
                 return Effect(EffectStatus.FAILED, error=error, exchange=found.exchange)
-            if not isinstance(found, Charge):
-                error = replace(found.error, error_class=ErrorClass.PROVIDER_UNAVAILABLE)
-                return NotSent(error, found.exchange, found.retry_after)
+            if isinstance(found, NotSent):
+                return found
+            if isinstance(found, Unknown):
+                return NotSent(error_of(UNAVAILABLE, found.error.provider_code), found.exchange, found.retry_after)
             charge_id = found.provider_reference or ""
         return self._call(account, "POST", f"/v1/charges/{quote(charge_id, safe='')}/{action}", payload, key)
 
@@ -317,6 +339,27 @@ def _refund(body: Mapping[str, object], answer: Answer | None = None) -> Effect:
         currency=text(body, "currency"),
         error=_decline(section(body, "error")) if status is EffectStatus.FAILED else None,
         exchange=answer.exchange if answer else None,
+    )
+
+
+def _line(row: Mapping[str, object]) -> SettlementLine:
+    """A line of the settlement report; what it keeps (fee and tax) is taken off the amount when it pays out."""
+    settled_at = integer(row, "settled_at")
+    refund = text(row, "refund")
+    amount = integer(row, "amount") or 0
+    return SettlementLine(
+        kind="refund" if refund else "payment",
+        entity_id=refund or text(row, "charge") or "",
+        amount=-amount if refund else amount,
+        currency=text(row, "currency") or "",
+        fee=integer(row, "fee") or 0,
+        tax=integer(row, "tax") or 0,
+        reference=text(row, "reference"),
+        refund_key=text(row, "key"),
+        provider_reference=text(row, "charge"),
+        settlement_id=text(row, "settlement"),
+        utr=text(row, "utr"),
+        settled_at=datetime.fromtimestamp(settled_at, UTC) if settled_at else None,
     )
 
 

@@ -48,7 +48,7 @@ from chalicelib.storage.merchants import Merchants
 from infra.loadtest.capacity import consumed, index_units, item_size, read_units, table_of, write_units
 from infra.settings import HOST, dynamodb_local_url
 from tests.support import aws
-from tests.support.api import OpenVault
+from tests.support.storage import OpenVault
 from tests.support.world import TENANT, Activity, World, adapter_of
 
 if TYPE_CHECKING:

@@ -251,6 +251,10 @@ class Bank:
         self._keys[scope] = (fingerprint, result)
         return result
 
+    def remembers(self, provider: str, operation: str, key: str) -> bool:
+        """Whether a request with that idempotency key has had its effect already."""
+        return (provider, operation, key) in self._keys
+
     def rated(self, provider: str, operation: str, key: str) -> Fault | None:
         """The time-out that a plain request draws by the configured rate."""
         settings = self.settings[provider]

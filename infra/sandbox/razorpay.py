@@ -10,6 +10,7 @@ import hmac
 import json
 import re
 from base64 import b64encode
+from datetime import date
 from typing import TYPE_CHECKING, TypeVar
 
 from infra.sandbox import hosted, pages
@@ -20,6 +21,7 @@ from infra.sandbox.razorpay_entities import (
     order_entity,
     payment_entity,
     refund_entity,
+    settlement_item,
     sign,
 )
 from infra.sandbox.records import ChargeSpec, Order, RefusedError, State
@@ -42,6 +44,8 @@ _ORDER_FIELDS = frozenset(
     {"amount", "currency", "receipt", "unique_receipt", "notes", "payment", "payment_capture", "partial_payment"}
 )
 _MIN_AMOUNT, _MAX_RECEIPT, _MAX_NOTES, _MAX_NOTE, _DEFAULT_COUNT, _MAX_COUNT = 100, 40, 15, 256, 10, 100
+_MAX_DESCRIPTION = 255
+_CONTACT = re.compile(r"\+?\d{8,15}", re.ASCII)
 _REFUND_KEY = re.compile(r"[A-Za-z0-9_-]{10,}")
 _MISSING = "The id provided does not exist"
 
@@ -51,7 +55,11 @@ def handle(bank: Bank, settings: ProviderSettings, request: Request) -> Response
     parts = request.path.strip("/").split("/")
     match parts:
         case ["pay", charge_id] | ["v1", "payments", charge_id, "authorize"]:
-            return hosted.serve(bank, settings, request, charge_id, lambda charge: _back(settings, charge))
+            return hosted.serve(
+                bank, settings, request, charge_id, lambda charge: _back(settings, charge, charge.return_url)
+            )
+        case ["v1", "checkout", "embedded"]:
+            return _checkout(bank, settings, request)
         case _:
             pass
     pair = f"{settings.credentials['key_id']}:{settings.credentials['key_secret']}"
@@ -93,6 +101,10 @@ def _api(bank: Bank, settings: ProviderSettings, request: Request, parts: list[s
                 settings.id, "fetch_refund", refund_id, lambda _fault: refund, reference=reference
             )
             return _reply(settings, found_refund, lambda record: answer(200, refund_entity(record)))
+        case "GET", ["v1", "settlements", "recon", "combined"]:
+            numbers = [request.query.get(name, "") for name in ("year", "month", "day")]
+            settled = bank.book.settlements(settings.id, date(*map(int, numbers)))
+            return _list(bank, settings, request, settled, "", lambda line: settlement_item(bank, line))
     return _error(404, "The requested URL was not found on the server.")
 
 
@@ -124,6 +136,23 @@ def _payment(bank: Bank, settings: ProviderSettings, request: Request, charge: C
     return _reply(settings, verdict, lambda record: answer(200, payment_entity(record)))
 
 
+def _checkout(bank: Bank, settings: ProviderSettings, request: Request) -> Response:
+    """Hosted checkout: the shop's form opens the page for an order, and the customer pays on it."""
+    form = request.form
+    order = bank.book.orders.get(form.get("order_id", ""))
+    if order is None or order.provider != settings.id or form.get("key_id") != settings.credentials["key_id"]:
+        return page(400, pages.message("Sandbox bank", "There is no such order at this account."))
+    return hosted.serve_order(
+        bank,
+        settings,
+        request,
+        order,
+        lambda charge: _back(settings, charge, form.get("callback_url")),
+        method={"type": form.get("prefill[method]", "card")},
+        hidden={name: form[name] for name in ("key_id", "order_id", "callback_url", "prefill[method]") if name in form},
+    )
+
+
 def _create_order(bank: Bank, settings: ProviderSettings, request: Request) -> Response:
     body = request.json()
     extra = sorted(set(body) - _ORDER_FIELDS)
@@ -148,7 +177,10 @@ def _create_order(bank: Bank, settings: ProviderSettings, request: Request) -> R
             raise RefusedError("receipt_taken", "Order receipt should be unique.")
         if earlier and receipt and body.get("unique_receipt") is True:
             return earlier[0]
-        order = Order("", settings.id, receipt, amount, currency, automatic, notes, release_after, bank.timer.now)
+        order = Order(
+            "", settings.id, receipt, amount, currency, automatic, notes, release_after, bank.timer.now,
+            details={"notes": notes},
+        )  # fmt: skip
         return bank.book.create_order(settings.id, order)
 
     verdict = bank.perform(settings.id, "order", receipt, effect, reference=receipt)
@@ -181,6 +213,13 @@ def _create_payment(bank: Bank, settings: ProviderSettings, request: Request) ->
     method = body.get("method")
     if method not in ("upi", "netbanking", "wallet"):
         message = "The selected method is invalid."
+        raise ValueError(message)
+    contact, description = body.get("contact"), body.get("description")
+    if contact is not None and not (isinstance(contact, str) and _CONTACT.fullmatch(contact)):
+        message = "Contact number contains invalid country code or characters."
+        raise ValueError(message)
+    if description is not None and not (isinstance(description, str) and len(description) <= _MAX_DESCRIPTION):
+        message = f"The description may not be greater than {_MAX_DESCRIPTION} characters."
         raise ValueError(message)
     instrument = strings(body.get("upi")) if method == "upi" else strings({m: body.get(m) for m in ("bank", "wallet")})
     callback_url = body.get("callback_url")
@@ -296,11 +335,11 @@ def _error(status: int, description: str, reason: str | None = None, code: str =
     return answer(status, {"error": error})
 
 
-def _back(settings: ProviderSettings, charge: Charge) -> Response:
+def _back(settings: ProviderSettings, charge: Charge, callback_url: str | None) -> Response:
     """The browser carries the outcome back to the shop."""
-    if charge.return_url is None:
+    if not callback_url:
         return hosted.farewell(charge)
-    return page(200, pages.send_on(charge.return_url, return_fields(settings.credentials["key_secret"], charge)))
+    return page(200, pages.send_on(callback_url, return_fields(settings.credentials["key_secret"], charge)))
 
 
 def return_fields(secret: str, charge: Charge) -> dict[str, str]:

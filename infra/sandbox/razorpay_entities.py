@@ -11,7 +11,7 @@ from infra.sandbox.wire import compact
 
 if TYPE_CHECKING:
     from infra.sandbox.bank import Bank
-    from infra.sandbox.records import Charge, Order, Refund
+    from infra.sandbox.records import Charge, Order, Refund, Settled
 
 _STATUS = {
     State.PENDING: "created",
@@ -105,6 +105,41 @@ def refund_entity(refund: Refund) -> dict[str, object]:
         "speed_requested": "normal",
         "speed_processed": "normal",
         "created_at": int(refund.created_at),
+    }
+
+
+def settlement_item(bank: Bank, line: Settled) -> dict[str, object]:
+    """One item of the combined settlement report; the fee includes the tax."""
+    charge, refund = line.charge, line.refund
+    order = bank.book.orders[charge.order_id] if charge.order_id else None
+    fee = line.fee + line.tax
+    return {
+        "entity_id": refund.id if refund else charge.id,
+        "type": "refund" if refund else "payment",
+        "debit": line.amount if refund else 0,
+        "credit": 0 if refund else line.amount - fee,
+        "amount": line.amount,
+        "currency": charge.currency,
+        "fee": fee,
+        "tax": line.tax,
+        "on_hold": False,
+        "settled": True,
+        "created_at": int(refund.created_at if refund else charge.created_at),
+        "settled_at": int(line.at),
+        "settlement_id": line.settlement_id,
+        "posted_at": None,
+        "credit_type": "default",
+        "description": None,
+        "notes": "{}",
+        "payment_id": charge.id if refund else None,
+        "settlement_utr": line.utr,
+        "order_id": charge.order_id,
+        "order_receipt": order.receipt or None if order else None,
+        "method": charge.method.get("type"),
+        "card_network": None,
+        "card_issuer": None,
+        "card_type": None,
+        "dispute_id": None,
     }
 
 

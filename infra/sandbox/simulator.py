@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+from datetime import date
 from typing import TYPE_CHECKING, TypeVar
 
 from infra.sandbox import hosted, pages
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
 
     from infra.sandbox.bank import Bank, Verdict
     from infra.sandbox.config import ProviderSettings
-    from infra.sandbox.records import Charge, Fault, Refund
+    from infra.sandbox.records import Charge, Fault, Refund, Settled
     from infra.sandbox.wire import Request, Response
 
 BASE_PATH = ""
+_PAGE = 500  # lines of a settlement report
 _METHODS = ("upi", "netbanking", "wallet", "card")
 T = TypeVar("T")
 _STATUS = {
@@ -80,6 +82,8 @@ def _api(bank: Bank, settings: ProviderSettings, request: Request, parts: list[s
             return _fetch_refund(bank, settings, lambda: bank.book.refund_by_key(settings.id, key), key)
         case "GET", ["v1", "refunds", refund_id]:
             return _fetch_refund(bank, settings, lambda: bank.book.refund_by_id(settings.id, refund_id), refund_id)
+        case "GET", ["v1", "settlements"]:
+            return _settlements(bank, settings, request)
     return _error(404, "NOT_FOUND", "not_found", "There is no such resource.")
 
 
@@ -148,6 +152,19 @@ def _fetch(bank: Bank, settings: ProviderSettings, request: Request, find: Calla
 def _fetch_refund(bank: Bank, settings: ProviderSettings, find: Callable[[], Refund], key: str) -> Response:
     verdict = bank.perform(settings.id, "fetch_refund", key, lambda _fault: find(), reference=key)
     return _reply(settings, verdict, lambda refund: answer(200, refund_object(refund)))
+
+
+def _settlements(bank: Bank, settings: ProviderSettings, request: Request) -> Response:
+    day = date.fromisoformat(request.query.get("day", ""))
+    first = (int(request.query.get("page", "1")) - 1) * _PAGE
+    settled = bank.book.settlements(settings.id, day)
+
+    def render(lines: list[Settled]) -> Response:
+        part = [settlement_line(line) for line in lines[first : first + _PAGE]]
+        return answer(200, {"lines": part, "more": len(lines) > first + _PAGE})
+
+    verdict = bank.perform(settings.id, "fetch", request.target, lambda _fault: settled)
+    return _reply(settings, verdict, render)
 
 
 def _reply(settings: ProviderSettings, verdict: Verdict[T], render: Callable[[T], Response]) -> Response:
@@ -229,6 +246,23 @@ def refund_object(refund: Refund) -> dict[str, object]:
         "status": refund.status,
         "error": _failure("bank_technical_error") if refund.status == "failed" else None,
         "created_at": int(refund.created_at),
+    }
+
+
+def settlement_line(line: Settled) -> dict[str, object]:
+    """A line of a settlement report."""
+    return {
+        "charge": line.charge.id,
+        "reference": line.charge.reference,
+        "refund": line.refund.id if line.refund else None,
+        "key": line.refund.key if line.refund else None,
+        "amount": line.amount,
+        "currency": line.charge.currency,
+        "fee": line.fee,
+        "tax": line.tax,
+        "settlement": line.settlement_id,
+        "utr": line.utr,
+        "settled_at": int(line.at),
     }
 
 

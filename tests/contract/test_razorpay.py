@@ -22,6 +22,7 @@ from chalicelib.providers.base import Account, ChargeRef
 from chalicelib.providers.http import HttpAnswer, UnknownError
 from chalicelib.providers.razorpay import RazorpayProvider
 from chalicelib.providers.reasons import REASONS
+from chalicelib.providers.signatures import digest, sign
 from tests.contract.sandbox_world import AMOUNT, NOW, START, World, intent, ref
 
 if TYPE_CHECKING:
@@ -319,6 +320,13 @@ def test_events_are_sorted_by_their_type(body: bytes, kind: EventKind) -> None:
 def test_an_order_event_carries_our_reference_as_its_receipt() -> None:
     event = _parse(_event("order.paid", payment=_payment("pay_1", "captured", 1), order={"receipt": MADE.reference}))
     assert getattr(event, "reference", None) == MADE.reference
+
+
+def test_without_an_event_id_the_same_body_is_the_same_event() -> None:
+    body = _event("payment.captured", payment=_payment("pay_1", "captured", 1))
+    headers = {"x-razorpay-signature": sign("w", body)}
+    keys = {RazorpayProvider(Script({})).parse_webhook(ACCOUNT, headers, body, NOW).dedupe_key for _ in range(2)}
+    assert keys == {digest(body)}
 
 
 def test_an_authorized_event_may_already_say_captured() -> None:

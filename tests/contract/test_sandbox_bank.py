@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from chalicelib.domain.outcome import Charge, ChargeStatus, Effect, EffectStatus, NotFound, Unknown
+from infra.sandbox import hosted, pages
 from infra.sandbox.bank import Bank
 from infra.sandbox.config import DEFAULT_FILE, ConfigError, load
 from infra.sandbox.inprocess import InProcessHttpClient, base_url, make_bank
 from infra.sandbox.records import Fault, Outcome, asked_outcome
 from infra.sandbox.wire import Request
-from tests.contract.sandbox_world import AMOUNT, Clock, World, account_of, intent, ref
+from tests.contract.sandbox_world import AMOUNT, NOW, Clock, World, account_of, intent, ref
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,6 +93,8 @@ def test_a_fault_can_be_kept_for_one_reference() -> None:
         {"webhooks": {"drop_rate": 2}},
         {"latency_ms": {"max": -1}},
         {"refuse_connections": -1},
+        {"per_second": -1},
+        {"per_second": "many"},
     ],
 )
 def test_trouble_that_makes_no_sense_is_refused(body: dict[str, object]) -> None:
@@ -166,6 +169,48 @@ def test_a_jumping_clock_lets_effects_happen_at_their_own_time() -> None:
     told = [json.loads(webhook.body) for webhook in world.bank.take_webhooks(world.clock.now)]
     assert [row["created_at"] for row in told] == sorted(row["created_at"] for row in told)
     assert told[-1]["created_at"] == int(world.clock.now) - 3600 + 5
+
+
+def test_what_is_given_back_twice_or_never_is_not_settled() -> None:
+    world = World("simulator")
+    paid = world.pay()
+    world.give_back(paid.known, 1_000, "rf_01K0000000000000000000KEY1")
+    assert [line.amount for line in world.bank.book.settlements("simulator", NOW.date())] == [AMOUNT, 1_000]
+    body = {"provider": "simulator", "reference": paid.made.reference}
+    assert world.root("POST", "/_dashboard/return_refund", **body).status == 200
+    assert [line.amount for line in world.bank.book.settlements("simulator", NOW.date())] == [AMOUNT]
+
+
+@pytest.mark.parametrize(
+    ("typed", "method"),
+    [
+        ("", {}),
+        (" asha@okbank ", {"type": "upi", "vpa": "asha@okbank"}),
+        ("4242 4242 4242 4242", {"type": "card", "number": "4242424242424242"}),
+        ("sim_decline", {"type": "netbanking", "bank": "SIM_DECLINE"}),
+        ("123", {"type": "netbanking", "bank": "123"}),
+    ],
+)
+def test_a_customer_may_type_any_instrument(typed: str, method: dict[str, str]) -> None:
+    assert hosted.instrument_of(typed) == method
+
+
+def test_a_page_shows_what_it_was_sent_and_runs_none_of_it() -> None:
+    world = World("razorpay")
+    evil = '"><script>alert(1)</script>'
+    said = world.charge(world.intent("card", return_url=f"https://shop.example/{evil}"))
+    page = world.open(said)
+    assert "<script>" not in page.text
+    assert page.fields["callback_url"] == f"https://shop.example/{evil}"
+    assert "<script>alert" not in pages.message(evil, evil) + pages.choose(1, "INR", evil, evil, {evil: evil})
+
+
+def test_no_card_number_is_kept_of_what_was_typed_on_a_page() -> None:
+    world = World("razorpay")
+    said = world.charge(world.intent("card"))
+    world.choose(said, "approve", "4100280000080001")
+    assert "4100280000080001" not in repr(world.bank.memory())
+    assert world.look(ref(world.intent("card"), said)).status is ChargeStatus.DECLINED
 
 
 def test_truth_is_kept_by_reference() -> None:

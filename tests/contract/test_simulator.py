@@ -11,8 +11,9 @@ from chalicelib.domain.errors import ErrorClass
 from chalicelib.domain.outcome import Charge, ChargeStatus, Effect, EffectStatus, NotSent, Unknown
 from chalicelib.providers.base import Account
 from chalicelib.providers.http import HttpAnswer
+from chalicelib.providers.signatures import digest, sign
 from chalicelib.providers.simulator import SimulatorProvider
-from tests.contract.sandbox_world import AMOUNT, intent, ref
+from tests.contract.sandbox_world import AMOUNT, NOW, intent, ref
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -66,6 +67,25 @@ def test_an_answer_without_a_charge_is_unknown(value: object) -> None:
     provider = SimulatorProvider(Says(200, value))
     assert isinstance(provider.create(ACCOUNT, intent()), Unknown)
     assert isinstance(provider.fetch(ACCOUNT, KNOWN), Unknown)
+
+
+def test_without_an_event_id_the_same_body_is_the_same_event() -> None:
+    body = json.dumps({"type": "charge.succeeded", "data": {"charge": CHARGE}}).encode()
+    headers = {"x-simulator-signature": sign("w", body)}
+    provider = SimulatorProvider(Says(200, {}))
+    keys = {provider.parse_webhook(ACCOUNT, headers, body, NOW).dedupe_key for _ in range(2)}
+    assert keys == {digest(body)}
+
+
+@pytest.mark.parametrize("answer", [{}, {"lines": 7}, {"lines": None, "more": True}, []])
+def test_a_report_that_is_not_one_says_nothing(answer: object) -> None:
+    assert isinstance(SimulatorProvider(Says(200, answer)).settlement_lines(ACCOUNT, NOW.date()), Unknown)
+    assert isinstance(SimulatorProvider(Says(404, answer)).settlement_lines(ACCOUNT, NOW.date()), Unknown)
+
+
+def test_a_report_without_an_end_is_given_up() -> None:
+    endless = SimulatorProvider(Says(200, {"lines": [], "more": True}))
+    assert isinstance(endless.settlement_lines(ACCOUNT, NOW.date()), Unknown)
 
 
 @pytest.mark.parametrize(

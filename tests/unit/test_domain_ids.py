@@ -26,6 +26,17 @@ def test_an_id_is_its_prefix_and_a_ulid(prefix: str, moment: datetime) -> None:
     assert ULID.fullmatch(tail)
 
 
+@given(PREFIXES, TIMES)
+def test_an_id_tells_when_it_was_made(prefix: str, moment: datetime) -> None:
+    assert ids.made_at(ids.new_id(prefix, moment)) == moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+@pytest.mark.parametrize("other", ["pay_u", "pay_!", "att-01"])
+def test_what_is_no_id_tells_no_time(other: str) -> None:
+    with pytest.raises(ValueError, match="substring"):
+        ids.made_at(other)
+
+
 @given(TIMES, st.integers(1, 10**9))
 def test_a_later_millisecond_sorts_later(moment: datetime, milliseconds: int) -> None:
     assert ids.new_id("pay", moment) < ids.new_id("pay", moment + timedelta(milliseconds=milliseconds))
