@@ -5,9 +5,19 @@ from __future__ import annotations
 from chalice.app import Chalice
 
 from chalicelib import workers, workflow
-from chalicelib.api import meta, orders, payments, refunds, webhooks
+from chalicelib.api import accounts, meta, orders, payments, refunds, tokens, webhooks
 
 app = Chalice(app_name="railyard")
 
-for blueprint in (meta.api, orders.api, payments.api, refunds.api, webhooks.api, workflow.tasks, workers.workers):
+for blueprint in (
+    meta.api,
+    orders.api,
+    payments.api,
+    refunds.api,
+    tokens.api,
+    accounts.api,
+    webhooks.api,
+    workflow.tasks,
+    workers.workers,
+):
     app.register_blueprint(blueprint)

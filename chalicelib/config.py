@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from functools import lru_cache
@@ -29,6 +30,7 @@ class Settings:
     projections_queue_url: str
     credentials_key_id: str  # the KMS key that seals provider credentials and webhook secrets
     public_base_url: str  # where merchants and browsers reach us
+    provider_base_urls: dict[str, str]  # by provider, instead of its real address; where there is a sandbox bank only
 
     connect_timeout: float  # of provider and merchant calls
     read_timeout: float
@@ -52,6 +54,8 @@ class Settings:
     max_wait: int
     idempotency_ttl: float
     cache_ttl: float  # of merchants' settings and keys, per environment
+    rotation_overlap: float  # how long a webhook secret is accepted after it was rotated out
+    token_ttl: float  # of a card's token
 
 
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
@@ -91,6 +95,8 @@ _AWS_PROFILE = {
     "max_wait": 20,
     "idempotency_ttl": 2 * _DAY,
     "cache_ttl": 60.0,
+    "rotation_overlap": 4 * _DAY,  # Stripe repeats a webhook for three days
+    "token_ttl": _DAY,
 }
 
 # The same story in seconds instead of minutes, for a person who watches.
@@ -112,8 +118,10 @@ _LOCAL_PROFILE = _AWS_PROFILE | {
     "sweep_passes": 10,
     "sweep_pause": 5.0,
     "max_waiters": 6,
+    "rotation_overlap": 10 * _MINUTE,
 }
 
+_WITH_SANDBOX = ("local", "localstack")
 _PROFILES = {"local": _LOCAL_PROFILE, "localstack": _LOCAL_PROFILE, "dev": _AWS_PROFILE, "prod": _AWS_PROFILE}
 
 
@@ -142,8 +150,24 @@ def load(environ: dict[str, str]) -> Settings:
         projections_queue_url=need("PROJECTIONS_QUEUE_URL"),
         credentials_key_id=need("CREDENTIALS_KEY_ID"),
         public_base_url=need("PUBLIC_BASE_URL").rstrip("/"),
+        provider_base_urls=_provider_base_urls(stage, environ.get("PROVIDER_BASE_URLS", "")),
         **_PROFILES[stage],  # type: ignore[arg-type]  # checked by tests/unit/test_config.py
     )
+
+
+def _provider_base_urls(stage: str, text: str) -> dict[str, str]:
+    """The sandbox bank's addresses, from a JSON object; a stage with real money in it takes none."""
+    try:
+        urls = json.loads(text or "{}")
+    except ValueError:
+        urls = None
+    if not isinstance(urls, dict) or not all(
+        isinstance(url, str) and url.startswith(("http://", "https://")) for url in urls.values()
+    ):
+        raise SettingsError("PROVIDER_BASE_URLS must be a JSON object of URLs by provider")
+    if urls and stage not in _WITH_SANDBOX:
+        raise SettingsError(f"PROVIDER_BASE_URLS must be empty in stage {stage}: providers are reached where they are")
+    return urls
 
 
 @lru_cache(maxsize=1)

@@ -37,7 +37,8 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 from localstack_client.config import get_service_endpoint
 
-from infra.settings import REGION, ROOT, child_environment, deploy_settings, local_settings
+from infra.sandbox import places
+from infra.settings import HOST, REGION, ROOT, child_environment, deploy_settings, local_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -431,6 +432,11 @@ def _parameters(target: Target, stack: dict[str, Any] | None, public_base_url: s
         # environment would name the API.
         public = api_base(target, outputs) if "RestAPIId" in outputs else _NOT_KNOWN_YET
     parameters = {"Stage": target.stage, "PublicBaseUrl": public}
+    if target.stage == "local":
+        urls = places.base_urls_by_adapter(HOST, local_settings().sandbox_port)
+        parameters["ProviderBaseUrls"] = json.dumps(urls, sort_keys=True)
+    elif settings.provider_base_urls:
+        parameters["ProviderBaseUrls"] = settings.provider_base_urls
     if settings.alarm_topic_arn:
         parameters["AlarmTopicArn"] = settings.alarm_topic_arn
     if settings.workflow_type:

@@ -10,9 +10,8 @@ import base64
 import json
 import secrets
 import sys
-import time
 from dataclasses import replace
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import boto3
 
@@ -20,16 +19,24 @@ from chalicelib.domain.ids import new_id
 from chalicelib.domain.merchant import Account, Merchant
 from chalicelib.domain.model import Tenant
 from chalicelib.domain.routing import Rule
+from chalicelib.providers import registry
+from chalicelib.providers.http import UrllibHttpClient
 from chalicelib.storage.merchants import Merchants
 from chalicelib.storage.vault import Vault
 from chalicelib.wiring import now
-from infra.sandbox.bank import Bank
+from infra.sandbox import places
 from infra.sandbox.config import load
-from infra.sandbox.personalities import personality
-from infra.sandbox.server import SandboxServer
 from infra.settings import HOST
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from infra.sandbox.config import ProviderSettings
+
 _PREMIUM_ABOVE = 10_000_00  # paise
+# By the bank's names of providers. The others take what names them: metadata {"provider": "stripe"}.
+_PREMIUM = ("razorpay", "simulator", "simulator_b")
+_STANDARD = ("simulator", "razorpay", "simulator_b")
 
 
 class SeededAccount(TypedDict):
@@ -65,40 +72,52 @@ def _new_webhook_secret() -> str:
     return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
+def _account(settings: ProviderSettings, base_url: str) -> Account:
+    adapter = registry.build(settings.personality, UrllibHttpClient(1, 1))
+    made = now()
+    return Account(
+        id=f"acc_{settings.id}",
+        provider=settings.personality,
+        base_url=base_url,
+        credentials={**settings.credentials, adapter.connection.webhook_secret: settings.webhook_secret},
+        webhook_secrets=(settings.webhook_secret,),
+        name=f"Sandbox {settings.id}",
+        created_at=made,
+        updated_at=made,
+    )
+
+
+def _rules(names: Sequence[str]) -> tuple[Rule, ...]:
+    """A payment goes to the provider that it names, by its size otherwise."""
+    return (
+        *(Rule(f"asked for {name}", (f"acc_{name}",), metadata={"provider": name}) for name in names),
+        Rule("premium", [f"acc_{name}" for name in _PREMIUM], min_amount=_PREMIUM_ABOVE),
+        Rule("standard", [f"acc_{name}" for name in _STANDARD]),
+    )
+
+
 def seed(wish: Wish) -> Seeded:
     """Write the merchant and return it."""
     merchants = Merchants(wish["prefix"], Vault(boto3.client("kms"), wish["credentials_key_id"]), now, ttl=0)
     before = wish["before"]
     if before is not None and merchants.authenticate(before["secret_key"]) is None:
         before = None  # of a stack that is no more
-    tenant = Tenant(before["merchant_id"] if before else new_id("mer", now()), "test")
+    providers = load()
+    # Whose the accounts are already: of a run that was interrupted before it could tell.
+    owner = merchants.owner_of_account(f"acc_{providers[0].id}")
+    tenant = owner or Tenant(new_id("mer", now()), "test")
     webhook_secret = before["webhook_secret"] if before else _new_webhook_secret()
-    bank = Bank(load(), time.time, personality, "seed")
-    places = SandboxServer(bank, HOST, wish["sandbox_port"])
-    accounts = [
-        Account(
-            id=f"acc_{name}",
-            provider=settings.personality,
-            base_url=places.url(name),
-            credentials=dict(settings.credentials),
-            webhook_secrets=(settings.webhook_secret,),
-        )
-        for name, settings in bank.settings.items()
-    ]
-    simulators = [account.id for account in accounts if account.provider == "simulator"]
-    others = [account.id for account in accounts if account.provider != "simulator"]
+    urls = places.base_urls(HOST, wish["sandbox_port"])
+    accounts = [_account(settings, urls[settings.id]) for settings in providers]
     merchant = Merchant(
         tenant=tenant,
         name="Demo merchant",
         accounts=accounts,
-        rules=(
-            Rule("premium", (*others, *simulators), min_amount=_PREMIUM_ABOVE),
-            Rule("standard", (*simulators[:1], *others, *simulators[1:])),
-        ),
+        rules=_rules([settings.id for settings in providers]),
         webhook_url=wish["webhook_url"],
         webhook_secret=webhook_secret,
     )
-    if before:  # the key that finds payments by customer must stay
+    if owner:  # the key that finds payments by customer must stay
         merchant = replace(merchant, lookup_key=merchants.get(tenant).lookup_key)
     merchants.save(merchant)
     secret_key = before["secret_key"] if before else merchants.create_key(tenant, "demo")
@@ -108,12 +127,12 @@ def seed(wish: Wish) -> Seeded:
         "webhook_secret": webhook_secret,
         "accounts": [
             {
-                "sandbox_id": name,
+                "sandbox_id": settings.id,
                 "provider": settings.personality,
-                "account": f"acc_{name}",
+                "account": f"acc_{settings.id}",
                 "webhook_secret": settings.webhook_secret,
             }
-            for name, settings in bank.settings.items()
+            for settings in providers
         ],
     }
 

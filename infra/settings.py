@@ -75,6 +75,7 @@ class DeploySettings:
     endpoint: str | None
     region: str | None
     public_base_url: str | None
+    provider_base_urls: str | None
     alarm_topic_arn: str | None
     workflow_type: str | None
 
@@ -85,6 +86,7 @@ def deploy_settings() -> DeploySettings:
         endpoint=os.environ.get("AWS_ENDPOINT_URL") or None,
         region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or None,
         public_base_url=os.environ.get("RAILYARD_PUBLIC_BASE_URL") or None,
+        provider_base_urls=os.environ.get("RAILYARD_PROVIDER_BASE_URLS") or None,
         alarm_topic_arn=os.environ.get("RAILYARD_ALARM_TOPIC_ARN") or None,
         workflow_type=os.environ.get("RAILYARD_WORKFLOW_TYPE") or None,
     )

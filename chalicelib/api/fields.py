@@ -20,10 +20,12 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from chalicelib.domain import cards
 from chalicelib.domain.money import EXPONENTS, MAX_AMOUNT
 
 MAX_METADATA = 50
-MAX_PROOF = 50
+MAX_PROOF = 100
+MAX_CREDENTIALS = 10
 MAX_ORDER_LIFE = timedelta(days=30)
 
 # ISO 3166-1 alpha-2.
@@ -44,6 +46,7 @@ _SEPARATORS = r" .\-\u00a0\u2007\u202f\u2010-\u2015\u2212"  # spaces, dots, dash
 _EPOCH_TIME = re.compile(r"1[6-9](?:\d{11}|\d{14}|\d{17})")
 _DIGIT_RUN = re.compile(rf"\d(?:[{_SEPARATORS}]{{0,3}}\d){{12,}}")
 _DIGIT_GROUP = re.compile(r"\d+")
+_CREDENTIAL = re.compile("[a-z][a-z_]{0,31}")
 
 
 def has_card_number(text: str) -> bool:
@@ -59,17 +62,9 @@ def has_card_number(text: str) -> bool:
                 digits += group
                 if len(digits) > _CARD_LENGTHS[-1]:
                     break
-                if len(digits) in _CARD_LENGTHS and _luhn(digits) and not _EPOCH_TIME.fullmatch(digits):
+                if len(digits) in _CARD_LENGTHS and cards.luhn_holds(digits) and not _EPOCH_TIME.fullmatch(digits):
                     return True
     return False
-
-
-def _luhn(digits: str) -> bool:
-    total = 0
-    for place, digit in enumerate(reversed(digits)):
-        value = int(digit) * (1 + place % 2)  # int() reads every script's digits
-        total += value - 9 if value > 9 else value  # noqa: PLR2004
-    return total % 10 == 0
 
 
 def plain(text: str) -> str:
@@ -110,6 +105,20 @@ def _contact(text: str) -> str:
     if len(re.sub(r"\D", "", text)) > 15:  # noqa: PLR2004 - E.164
         raise PydanticCustomError("invalid_field", "A phone number has at most 15 digits.")
     return text
+
+
+def _card_number(text: str) -> str:
+    digits = re.sub("[ -]", "", text)
+    if not cards.is_number(digits):
+        raise PydanticCustomError("card_number_invalid", "This is no card number.")
+    return digits
+
+
+def _credential_names(value: Any) -> Any:  # noqa: ANN401 - not checked yet
+    """Names are repeated in errors: a secret in the place of one must not be."""
+    if isinstance(value, dict) and not all(isinstance(name, str) and _CREDENTIAL.fullmatch(name) for name in value):
+        raise PydanticCustomError("unknown_field", "No provider has a credential of such a name.")
+    return value
 
 
 def _url(text: str) -> str:
@@ -177,6 +186,7 @@ BankCode = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9_]{2,32}$")]
 # A provider's reference may be a long number, so it is not checked for card numbers; its form is narrow.
 ProviderReference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,100}$")]
 OrderId = Annotated[str, StringConstraints(pattern=r"^order_[0-9A-HJKMNP-TV-Z]{26}$")]
+TokenId = Annotated[str, StringConstraints(pattern=r"^tok_[0-9A-HJKMNP-TV-Z]{26}$")]
 PaymentId = Annotated[str, StringConstraints(pattern=r"^pay_[0-9A-HJKMNP-TV-Z]{26}$")]
 Metadata = Annotated[
     dict[Annotated[str, StringConstraints(min_length=1, max_length=40)],
@@ -193,4 +203,18 @@ ExpiresAt = Annotated[
 ]
 # The proof a browser brings back: looked at once, never stored.
 ProofText = Annotated[str, StringConstraints(max_length=4000), AfterValidator(plain)]
+Provider = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,32}$")]
+# Of any provider; which ones there have to be is checked against what the provider declares.
+Credentials = Annotated[
+    dict[str, Annotated[str, StringConstraints(max_length=500, pattern=r"^[ -~]+$")]],
+    Field(max_length=MAX_CREDENTIALS, repr=False),
+    BeforeValidator(_credential_names),
+]
+CardNumber = Annotated[
+    str,
+    Field(repr=False),
+    AfterValidator(_card_number),
+    WithJsonSchema({"type": "string", "description": "12 to 19 digits; spaces and dashes are left out."}),
+]
+Cvv = Annotated[str, StringConstraints(pattern=r"^[0-9]{3,4}$")]
 Number = BeforeValidator(_number)

@@ -49,6 +49,8 @@ _IDS: Mapping[str, tuple[re.Pattern[str], str]] = {
     "refund_id": (re.compile(f"rf_{_ULID}"), "refund_not_found"),
     "provider": (re.compile("[a-z0-9_]{1,32}"), "account_not_found"),
     "account": (re.compile("[A-Za-z0-9_-]{1,64}"), "account_not_found"),
+    "account_id": (re.compile("[A-Za-z0-9_-]{1,64}"), "account_not_found"),
+    "token_id": (re.compile(f"tok_{_ULID}"), "token_not_found"),
 }
 
 
@@ -83,7 +85,7 @@ class Call:
     path: str  # concrete, with checked ids
     key: ApiKey | None = None
     idempotency_key: str = ""
-    json: Any = None  # the body as parsed, before validation
+    json: Any = field(default=None, repr=False)  # the body as parsed, before validation
 
     @property
     def tenant(self) -> Tenant:
@@ -92,6 +94,11 @@ class Call:
             msg = f"{self.route.path} is not authenticated"
             raise RuntimeError(msg)
         return self.key.tenant
+
+    @property
+    def key_id(self) -> str:
+        """Which API key asks, for the log; only on authenticated routes."""
+        return self.key.id if self.key else ""
 
     def header(self, name: str) -> str | None:
         """A header's value, whatever the case of its name."""
@@ -106,11 +113,16 @@ class Call:
         wait: int = 0,
         settled: Callable[[T], T] = lambda made: made,
         current: Callable[[str], Mapping[str, object]] | None = None,
+        secret: bool = False,
     ) -> Reply:
-        """Have the effect once for this request's Idempotency-Key; see ``idempotency.once``."""
+        """Have the effect once for this request's Idempotency-Key; see ``idempotency.once``.
+
+        A ``secret`` body leaves only a keyed hash behind, from which nobody can guess it.
+        """
+        hash_key = self.kit.merchants.get(self.tenant).lookup_key if secret else None
         idem = Idem(
             key=idempotency.scoped(self.tenant, self.request.method, self.path, self.idempotency_key),
-            fingerprint=idempotency.fingerprint(self.json),
+            fingerprint=idempotency.fingerprint(self.json, hash_key),
             status=self.route.status,
             render=render,
             ttl=self.kit.settings.idempotency_ttl,
@@ -298,7 +310,7 @@ def _record(call: Call, status: int, ids: Mapping[str, str], milliseconds: float
     """One line and one metric per request: no bodies, no query, no headers."""
     method, path = call.request.method, call.route.path
     known: dict[str, Any] = {name: value for name, value in ids.items() if _IDS[name][0].fullmatch(value)}
-    key_id = call.key.id if call.key else None
+    key_id = call.key_id or None
     logger.info("request", method=method, route=path, status=status, ms=round(milliseconds, 1), key_id=key_id, **known)
     metric("ApiLatency", milliseconds, "Milliseconds", route=f"{method} {path}", status=str(status))
 

@@ -13,6 +13,7 @@ without the other. What that leaves to do here:
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 import math
 import zlib
@@ -63,10 +64,12 @@ def scoped(tenant: Tenant, method: str, path: str, key: str) -> str:
     return f"{tenant.merchant_id}/{tenant.mode}/{hashlib.sha256(parts.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
-def fingerprint(body: Any) -> str:  # noqa: ANN401 - parsed JSON
-    """Of a body, whatever its spacing and order of names."""
-    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+def fingerprint(body: Any, key: bytes | None = None) -> str:  # noqa: ANN401 - parsed JSON
+    """Of a body, whatever its spacing and order of names; keyed where the body holds secrets."""
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+    if key is None:
+        return hashlib.sha256(canonical).hexdigest()
+    return hmac.new(key, b"fingerprint|" + canonical, hashlib.sha256).hexdigest()
 
 
 def once(

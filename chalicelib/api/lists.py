@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 _ULID = "[0-9A-HJKMNP-TV-Z]{26}"
+_ACCOUNT = re.compile("[A-Za-z0-9_-]{1,64}")
 _POSITION = re.compile("after:([0-9]{1,8})")
 
 
@@ -36,6 +37,11 @@ def _decode(cursor: str, form: re.Pattern[str]) -> re.Match[str]:
 def after_id(cursor: str | None, prefix: str) -> str | None:
     """The id a cursor of a list of ``prefix`` ids stands for; raises Refused (422)."""
     return None if cursor is None else _decode(cursor, re.compile(f"{prefix}_{_ULID}")).group()
+
+
+def after_account(cursor: str | None) -> str | None:
+    """The account id a cursor of the provider accounts stands for; raises Refused (422)."""
+    return None if cursor is None else _decode(cursor, _ACCOUNT).group()
 
 
 def after_position(cursor: str | None) -> int:

@@ -209,6 +209,57 @@ class Journal(Output):
     created_at: Time
 
 
+class ProviderAccount(Output):
+    """A merchant's account at a provider; no secret is ever shown again."""
+
+    id: str
+    object: Literal["provider_account"]
+    mode: Mode
+    provider: str
+    name: str | None
+    enabled: Annotated[bool, Field(description="Whether it takes new charges; what it has charged goes on.")]
+    credentials: Annotated[dict[str, str], Field(description="Those that are no secrets.")]
+    secrets: Annotated[list[str], Field(description="The names of those that are.")]
+    webhook_url: Annotated[str, Field(description="Where the provider has to send its webhooks.")]
+    previous_secret_accepted_until: Annotated[
+        Time | None, Field(description="Until then a webhook secret that was rotated out is accepted.")
+    ]
+    created_at: Time | None
+    updated_at: Time | None
+
+
+class ConnectionTest(Output):
+    """Whether the provider lets us in."""
+
+    object: Literal["connection_test"]
+    ok: bool
+    error: Error | None
+    latency_ms: int
+
+
+class CardShown(Output):
+    """What is kept of a card."""
+
+    network: Literal["visa", "mastercard", "amex", "rupay", "diners", "discover", "jcb", "maestro", "unknown"]
+    last4: str
+    bin: Annotated[str, Field(description="The first six digits.")]
+    expiry_month: int
+    expiry_year: int
+    fingerprint: Annotated[str, Field(description="The same for the same card of one merchant and mode.")]
+
+
+class Token(Output):
+    """A card that can be paid with until the token expires."""
+
+    id: str
+    object: Literal["token"]
+    mode: Mode
+    type: Literal["card"]
+    card: CardShown
+    created_at: Time
+    expires_at: Time
+
+
 class Listed(Output, Generic[T]):
     """One page."""
 
@@ -226,6 +277,10 @@ class PaymentList(Listed[Payment]):
 
 class RefundList(Listed[Refund]):
     """One page of refunds."""
+
+
+class ProviderAccountList(Listed[ProviderAccount]):
+    """One page of provider accounts."""
 
 
 class AttemptList(Listed[Attempt]):

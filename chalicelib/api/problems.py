@@ -39,8 +39,10 @@ CODES: Mapping[str, str] = {
     "order_not_found": "No such order for this merchant and mode.",
     "refund_not_found": "No such refund for this merchant and mode.",
     "account_not_found": "No such provider account.",
+    "token_not_found": "No such card token for this merchant and mode, or it has expired.",
     "method_not_allowed": "The path does not know this method; see the Allow header.",
     # 409
+    "account_changed": "Somebody else has changed the provider account meanwhile.",
     "request_in_progress": "The first request with this Idempotency-Key is still being answered.",
     "operation_in_progress": "A capture or void is already under way.",
     "order_has_live_payment": "The order has a payment that is under way or has paid it.",
@@ -54,6 +56,7 @@ CODES: Mapping[str, str] = {
     "payment_not_in_manual_review": "No attempt of the payment waits for a person.",
     "payment_not_in_review": "The payment is not in requires_review.",
     "payment_not_refundable": "The payment has not succeeded, so there is nothing to refund.",
+    "too_many_rotations": "As many earlier webhook secrets of the account are still accepted as can be.",
     "too_many_refunds": "The payment has as many operations as it can hold.",
     "review_not_closed": "The provider is still deciding.",
     "nothing_to_refund": "All that was captured is refunded, being refunded or in dispute.",
@@ -73,7 +76,10 @@ CODES: Mapping[str, str] = {
     "currency_mismatch": "The currency is not the order's.",
     "unknown_currency": "Not an ISO 4217 currency with a minor unit.",
     "unknown_method": "Not a payment method that is taken here.",
-    "card_number_not_allowed": "Something that looks like a card number; card numbers belong in no field of this API.",
+    "unknown_provider": "Not a provider that can be connected in this mode.",
+    "card_number_invalid": "Not a card number: 12 to 19 digits whose check digit holds.",
+    "card_expired": "The card's last month is over.",
+    "card_number_not_allowed": "Something that looks like a card number; only POST /v1/tokens takes card numbers.",
     "idempotency_key_reused": "The Idempotency-Key was used before with another body.",
     "partial_capture_unsupported": "The provider captures the whole amount or nothing.",
     "partial_refund_unsupported": "The provider refunds the whole amount or nothing.",
@@ -104,7 +110,7 @@ _FIELD_ERRORS: Mapping[str, tuple[str, str]] = {
     "missing": ("missing_field", "This field is required."),
     "union_tag_not_found": ("missing_field", "This field is required."),
     "extra_forbidden": ("unknown_field", "This field is not known here."),
-    "union_tag_invalid": ("unknown_method", "Known methods are upi, netbanking and wallet."),
+    "union_tag_invalid": ("unknown_method", "Known methods are upi, card, netbanking and wallet."),
     "model_type": ("invalid_field", "A JSON object is expected."),
     "model_attributes_type": ("invalid_field", "A JSON object is expected."),
     "dict_type": ("invalid_field", "A JSON object is expected."),
@@ -193,6 +199,6 @@ def dotted(path: Sequence[int | str]) -> str | None:
         if not isinstance(part, int) and (not _SAFE_PART.fullmatch(text) or _MANY_DIGITS.search(text)):
             break
         # A tagged union puts the tag into the path: method.upi.vpa is the caller's method.vpa.
-        if not (place == 1 and parts == ["method"] and text in ("upi", "netbanking", "wallet")):
+        if not (place == 1 and parts == ["method"] and text in ("upi", "card", "netbanking", "wallet")):
             parts.append(text)
     return ".".join(parts) or None

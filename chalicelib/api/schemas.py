@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
 from chalicelib.api import fields
+from chalicelib.domain import cards
 from chalicelib.domain.money import MAX_AMOUNT
 from chalicelib.domain.states import OrderStatus, PaymentStatus
 
 DEFAULT_LIMIT, MAX_LIMIT = 20, 100
-MethodName = Literal["upi", "netbanking", "wallet"]
+MethodName = Literal["upi", "card", "netbanking", "wallet"]
 
 
 class Input(BaseModel):
@@ -71,6 +72,13 @@ class Upi(Input):
         return self
 
 
+class Card(Input):
+    """A card, by a token of it."""
+
+    type: Literal["card"]
+    token: fields.TokenId
+
+
 class Netbanking(Input):
     """The customer's bank, by its code."""
 
@@ -90,13 +98,56 @@ class PaymentIn(Input):
 
     amount: fields.Amount
     currency: fields.Currency
-    method: Annotated[Upi | Netbanking | Wallet, Field(discriminator="type")]
+    method: Annotated[Upi | Card | Netbanking | Wallet, Field(discriminator="type")]
     capture: Literal["automatic", "manual"] = "automatic"
     customer: Customer | None = None
     order_id: fields.OrderId | None = None
     return_url: fields.Url | None = None
     description: fields.Text500 | None = None
     metadata: fields.Metadata | None = None
+
+
+class CardIn(Input):
+    """A card's data, for as long as the request takes. The security code and the name are checked and dropped."""
+
+    number: fields.CardNumber
+    expiry_month: Annotated[int, Field(ge=1, le=12)]
+    expiry_year: Annotated[int, Field(ge=2000, le=2099, description="With all four digits.")]
+    cvv: Annotated[fields.Cvv | None, Field(repr=False)] = None
+    name: fields.Text100 | None = None
+
+    @model_validator(mode="after")
+    def _fits(self, info: ValidationInfo) -> CardIn:
+        if info.context and cards.is_expired(self.expiry_month, self.expiry_year, info.context["now"]):
+            raise PydanticCustomError("card_expired", "The card has expired.", {"param": "expiry_year"})
+        length = cards.cvv_length(cards.network_of(self.number))
+        if self.cvv is not None and len(self.cvv) != length:
+            detail = "The security code of this card has {length} digits."
+            raise PydanticCustomError("invalid_field", detail, {"param": "cvv", "length": length})
+        return self
+
+
+class TokenIn(Input):
+    """A card to be turned into a token."""
+
+    card: CardIn
+
+
+class AccountIn(Input):
+    """A merchant's account at a provider, to be connected."""
+
+    provider: fields.Provider
+    name: fields.Text100 | None = None
+    credentials: fields.Credentials
+
+
+class RotateIn(Input):
+    """New credentials in place of those of the same names; the others stay."""
+
+    credentials: fields.Credentials
+    keep_previous: Annotated[
+        bool, Field(description="Whether the webhook secret that is replaced is accepted for a while longer.")
+    ] = True
 
 
 class CaptureIn(Input):
@@ -179,7 +230,7 @@ class PaymentQuery(PageQuery):
     currency: fields.Currency | None = None
     method: MethodName | None = None
     method_type: Annotated[MethodName | None, Field(alias="method.type", description="The same as method.")] = None
-    provider: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,32}$")] | None = None
+    provider: fields.Provider | None = None
     amount: Annotated[int, Field(ge=1, le=MAX_AMOUNT), fields.Number] | None = None
     customer_email: Annotated[fields.Email | None, Field(alias="customer.email")] = None
 

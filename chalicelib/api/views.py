@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
-    from chalicelib.domain.model import Attempt, Event, Journal, Operation, Order, Payment
+    from chalicelib.domain.cards import CardToken
+    from chalicelib.domain.merchant import Account
+    from chalicelib.domain.model import Attempt, Event, Journal, Operation, Order, Payment, Tenant
+    from chalicelib.providers.base import Connection
+    from chalicelib.services.accounts import ConnectionTest
 
 # What is under way is pending to a merchant, whoever it is waiting for.
 REFUND_STATUSES: Mapping[OperationStatus, str] = {
@@ -24,6 +28,8 @@ REFUND_STATUSES: Mapping[OperationStatus, str] = {
     OperationStatus.FAILED: "failed",
     OperationStatus.RETURNED: "returned",
 }
+
+_OF_A_CARD = frozenset({"type", "token", "network", "last4", "bin"})
 
 
 def moment(time: datetime) -> str:
@@ -51,7 +57,7 @@ def payment(shown: Payment) -> dict[str, object]:
         "order_id": shown.order_id,
         "provider": shown.provider,
         "provider_reference": shown.provider_reference,
-        "method": dict(shown.method),
+        "method": method(shown.method),
         "customer": dict(shown.customer),
         "next_action": None if shown.next_action is None else dict(shown.next_action),
         "risk": dict(shown.risk),
@@ -66,6 +72,13 @@ def payment(shown: Payment) -> dict[str, object]:
         "expires_at": moment(shown.expires_at),
         "version": shown.version,
     }
+
+
+def method(stored: Mapping[str, str]) -> dict[str, str]:
+    """A payment's method; of a card only what people know it by."""
+    if stored["type"] != "card":
+        return dict(stored)
+    return {name: value for name, value in stored.items() if name in _OF_A_CARD}
 
 
 def order(shown: Order, public_base_url: str) -> dict[str, object]:
@@ -177,4 +190,54 @@ def journal(shown: Journal) -> dict[str, object]:
         "currency": shown.currency,
         "legs": [{"account": leg.account, "amount": leg.amount} for leg in shown.legs],
         "created_at": moment(shown.created_at),
+    }
+
+
+def account(shown: Account, tenant: Tenant, connection: Connection, webhook_url: str) -> dict[str, object]:
+    """A provider account. What its provider does not declare to be public is a secret."""
+    public = {credential.name for credential in connection.credentials if not credential.secret}
+    until = shown.previous_accepted_until
+    return {
+        "id": shown.id,
+        "object": "provider_account",
+        "mode": tenant.mode,
+        "provider": shown.provider,
+        "name": shown.name,
+        "enabled": shown.enabled,
+        "credentials": {name: value for name, value in shown.credentials.items() if name in public},
+        "secrets": [name for name in shown.credentials if name not in public],
+        "webhook_url": webhook_url,
+        "previous_secret_accepted_until": None if until is None else moment(until),
+        "created_at": None if shown.created_at is None else moment(shown.created_at),
+        "updated_at": None if shown.updated_at is None else moment(shown.updated_at),
+    }
+
+
+def connection_test(shown: ConnectionTest) -> dict[str, object]:
+    """What came of testing a provider account."""
+    return {
+        "object": "connection_test",
+        "ok": shown.error is None,
+        "error": error_dict(shown.error),
+        "latency_ms": shown.latency_ms,
+    }
+
+
+def token(shown: CardToken) -> dict[str, object]:
+    """A card's token."""
+    return {
+        "id": shown.id,
+        "object": "token",
+        "mode": shown.tenant.mode,
+        "type": "card",
+        "card": {
+            "network": shown.network,
+            "last4": shown.last4,
+            "bin": shown.bin,
+            "expiry_month": shown.expiry_month,
+            "expiry_year": shown.expiry_year,
+            "fingerprint": shown.fingerprint,
+        },
+        "created_at": moment(shown.created_at),
+        "expires_at": moment(shown.expires_at),
     }

@@ -25,9 +25,10 @@ from chalicelib.domain.outcome import Charge, ChargeStatus
 from chalicelib.domain.states import ATTEMPT_OPEN, PAYMENT_FINAL, AttemptStatus, OperationStatus, PaymentStatus
 from chalicelib.observability import logger, metric
 from chalicelib.providers.base import BadSignature
-from chalicelib.services.attempts import account_of, alarm_mismatch, charge_ref, look_up, record
+from chalicelib.services.attempts import account_of, alarm_mismatch, charge_ref, close_unpaid, look_up, record
 from chalicelib.services.kit import committed, load_state, pause, settle
 from chalicelib.services.operations import close_operation
+from chalicelib.services.tokens import resolved
 from chalicelib.storage.queues import StartFailed
 from chalicelib.storage.store import ReferenceTaken, Stale
 
@@ -64,6 +65,7 @@ def create(kit: Kit, tenant: Tenant, wish: NewPayment, idem: Idem) -> PaymentSta
     the payment by its lease. A repeat meets the idempotency key; of two at once one gets KeyTaken.
     """
     merchant = kit.merchants.get(tenant)
+    method = resolved(kit, tenant, wish.method)
     verdict = risk.assess(
         merchant.risk, amount=wish.amount, currency=wish.currency, country=wish.customer.get("country")
     )
@@ -78,7 +80,7 @@ def create(kit: Kit, tenant: Tenant, wish: NewPayment, idem: Idem) -> PaymentSta
             amount=wish.amount,
             currency=wish.currency,
             capture=wish.capture,
-            method=wish.method,
+            method=method,
             customer=wish.customer,
             order_id=wish.order_id,
             return_url=wish.return_url,
@@ -101,6 +103,8 @@ def create(kit: Kit, tenant: Tenant, wish: NewPayment, idem: Idem) -> PaymentSta
             pause(kit, number)
             continue
         committed(None, state, change)
+        if change.also is not None and replaced is not None:
+            _close_unpaid(kit, replaced)
         if state.payment.status is _P.CREATED:
             start(kit, state.payment)
         return state
@@ -205,7 +209,7 @@ def verify(kit: Kit, tenant: Tenant, payment_id: str, proof: Mapping[str, str]) 
         raise StateConflict("payment_not_attempted", "No provider has been asked to charge this payment yet.")
     provider = kit.provider(about.provider)
     try:
-        provider.verify_return(account_of(kit, about), charge_ref(current.payment, about), proof)
+        provider.verify_return(account_of(kit, about), charge_ref(kit, current.payment, about), proof)
     except BadSignature as bad:
         metric("ReturnSignatureRefused", provider=about.provider)
         raise InvalidRequest("signature_invalid", "The proof's signature does not hold.", param="signature") from bad
@@ -245,7 +249,15 @@ def cancel(kit: Kit, tenant: Tenant, payment_id: str, idem: Idem) -> PaymentStat
     after, _ = settle(
         kit, tenant, payment_id, decide, state=current, claim=lambda made: idem.claim(made, payment_id, kit.now())
     )
+    if after.payment.status is _P.CANCELED:
+        _close_unpaid(kit, current)
     return after
+
+
+def _close_unpaid(kit: Kit, before: PaymentState) -> None:
+    """The customer of a payment that is over need not be able to pay it."""
+    if before.open_attempt is not None:
+        close_unpaid(kit, before.payment, before.open_attempt)
 
 
 def review(kit: Kit, tenant: Tenant, payment_id: str, *, approve: bool, note: str | None, idem: Idem) -> PaymentState:

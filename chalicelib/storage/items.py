@@ -178,6 +178,7 @@ class OperationItem(_Indexed, discriminator="operation"):
     created_at = UTCDateTimeAttribute()
     updated_at = UTCDateTimeAttribute()
     deadline_at = UTCDateTimeAttribute(null=True)
+    called_at = UTCDateTimeAttribute(null=True)
     provider_reference = UnicodeAttribute(null=True)
     error = JSON(null=True)
     tries = NumberAttribute()
@@ -319,6 +320,19 @@ class SlotItem(GuardsItem, discriminator="slot"):
     owner = UnicodeAttribute()
 
 
+class TokenItem(GuardsItem, discriminator="token"):
+    """pk = token/{merchant}/{mode}/{id}, sk = token: a card without its number."""
+
+    id = UnicodeAttribute()
+    network = UnicodeAttribute()
+    last4 = UnicodeAttribute()
+    bin = UnicodeAttribute()
+    expiry_month = NumberAttribute()
+    expiry_year = NumberAttribute()
+    fingerprint = UnicodeAttribute()
+    created_at = UTCDateTimeAttribute()
+
+
 # -- merchants -------------------------------------------------------------------------------------
 
 
@@ -363,7 +377,13 @@ class AccountItem(MerchantsItem, discriminator="account"):
     mode = UnicodeAttribute()
     provider = UnicodeAttribute()
     base_url = UnicodeAttribute()
-    sealed = BinaryAttribute(legacy_encoding=False)  # credentials and webhook secrets
+    sealed = BinaryAttribute(legacy_encoding=False)  # credentials and the webhook secrets in use
+    sealed_previous = BinaryAttribute(legacy_encoding=False, null=True)  # webhook secrets that were rotated out
+    name = UnicodeAttribute(null=True)
+    disabled = BooleanAttribute(null=True)
+    created_at = UTCDateTimeAttribute(null=True)
+    updated_at = UTCDateTimeAttribute(null=True)
+    version = NumberAttribute(null=True)
 
 
 class AccountOwnerItem(MerchantsItem, discriminator="account_owner"):
@@ -430,7 +450,7 @@ _TABLES: dict[str, tuple[type[Model], ...]] = {
         PaymentsItem, _Indexed, OrderItem, PaymentItem, AttemptItem, OperationItem, EventItem, JournalItem,
         ReferenceItem, OrphanItem, PaymentsRow,
     ),
-    "guards": (GuardsItem, IdempotencyItem, MarkItem, SlotItem),
+    "guards": (GuardsItem, IdempotencyItem, MarkItem, SlotItem, TokenItem),
     "merchants": (MerchantsItem, ApiKeyItem, SettingsItem, AccountItem, AccountOwnerItem),
     "deliveries": (DeliveryItem, DeliveriesRow),
     "stats": (StatsItem,),

@@ -6,6 +6,7 @@ import zlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from chalicelib.domain.cards import CardToken
 from chalicelib.domain.errors import ErrorClass, ErrorCode, PaymentError
 from chalicelib.domain.model import Attempt, Delivery, Event, Journal, Leg, Operation, Order, Payment, Reference, Tenant
 from chalicelib.domain.states import (
@@ -198,6 +199,17 @@ def to_delivery_item(delivery: Delivery) -> items.DeliveryItem:
     )
 
 
+def token_key(tenant: Tenant, token_id: str) -> str:
+    """Partition key of a card's token."""
+    return f"token/{tenant_key(tenant, token_id)}"
+
+
+def to_token_item(token: CardToken) -> items.TokenItem:
+    """A card's token as stored."""
+    fields = _fields(items.TokenItem, token) | {"expires_at": _epoch(token.expires_at)}
+    return items.TokenItem(pk=token_key(token.tenant, token.id), sk="token", **fields)
+
+
 def _values(item: Model, *, leave: tuple[str, ...] = ()) -> dict[str, Any]:
     left_out = {
         "pk", "sk", "kind", "list_pk", "list_sk", "status_pk", "order_pk", "customer_pk", "due_pk", *leave,
@@ -263,3 +275,9 @@ def delivery_of(item: items.DeliveryItem) -> Delivery:
     values["due_at"] = _moment(values.get("due_at"))
     defaults: dict[str, Any] = {"payment_id": None, "log": ()}
     return Delivery(**(defaults | values), endpoint=item.sk.removeprefix("dlv#"), tenant=tenant_of(item.pk))
+
+
+def token_of(item: items.TokenItem) -> CardToken:
+    """The card's token in an item."""
+    values = _values(item) | {"expires_at": _moment(item.expires_at)}
+    return CardToken(**values, tenant=tenant_of(item.pk.removeprefix("token/")))

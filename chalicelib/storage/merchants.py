@@ -11,17 +11,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pynamodb.exceptions import DoesNotExist
 
 from chalicelib.domain.ids import new_id
-from chalicelib.domain.merchant import Account, ApiKey, Merchant
+from chalicelib.domain.merchant import ApiKey, Merchant
 from chalicelib.domain.model import Mode, Tenant
 from chalicelib.domain.risk import RiskRules
 from chalicelib.domain.routing import Rule
-from chalicelib.storage import items
+from chalicelib.storage import accounts, items
 from chalicelib.storage.items import AccountItem, AccountOwnerItem, ApiKeyItem, MerchantsItem, SettingsItem
+from chalicelib.storage.queries import Page
+from chalicelib.storage.store import Stale, put_if, write_new
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from chalicelib.domain.merchant import Account
+    from chalicelib.storage.store import Claim
     from chalicelib.storage.vault import Vault
 
 T = TypeVar("T")
@@ -38,6 +42,10 @@ def _looks_like_key(secret: str) -> bool:
     return secret.startswith(("sk_test_", "sk_live_")) and secret[-_CHECKSUM_LENGTH:] == _checksum(
         secret[:-_CHECKSUM_LENGTH]
     )
+
+
+class AccountTaken(Exception):
+    """The account's id belongs to another merchant or mode. Nothing of the account was written."""
 
 
 class Merchants:
@@ -98,17 +106,13 @@ class Merchants:
 
     def _read_merchant(self, tenant: Tenant) -> Merchant | None:
         settings: SettingsItem | None = None
-        accounts: list[Account] = []
-        for item in MerchantsItem.query(tenant.merchant_id):
+        found: list[Account] = []
+        # Consistent: after a change of its own, an environment must not remember how things were before.
+        for item in MerchantsItem.query(tenant.merchant_id, consistent_read=True):
             if isinstance(item, SettingsItem) and item.sk == f"settings#{tenant.mode}":
                 settings = item
             elif isinstance(item, AccountItem) and item.mode == tenant.mode:
-                opened = self._vault.open(tenant, f"account/{item.id}", item.sealed)
-                accounts.append(
-                    Account(
-                        item.id, item.provider, item.base_url, opened["credentials"], tuple(opened["webhook_secrets"])
-                    )
-                )
+                found.append(accounts.from_item(self._vault, tenant, item, self._clock()))
         if settings is None:
             return None
         lookup = self._vault.open(tenant, "lookup_key", settings.sealed_lookup_key)
@@ -122,7 +126,7 @@ class Merchants:
         return Merchant(
             tenant=tenant,
             name=settings.name,
-            accounts=tuple(accounts),
+            accounts=tuple(found),
             rules=tuple(Rule(**rule) for rule in settings.rules or ()),
             risk=RiskRules(**risk),
             webhook_url=settings.webhook_url,
@@ -130,10 +134,53 @@ class Merchants:
             lookup_key=bytes.fromhex(lookup["key"]),
         )
 
+    # -- provider accounts ---------------------------------------------------------------------
+
+    def account(self, tenant: Tenant, account_id: str) -> Account | None:
+        """A provider account as it is now, past the cache; None if the tenant has none of that id."""
+        try:
+            item = AccountItem.get(tenant.merchant_id, accounts.sort_key(tenant, account_id), consistent_read=True)
+        except DoesNotExist:
+            return None
+        return accounts.from_item(self._vault, tenant, item, self._clock())
+
+    def list_accounts(self, tenant: Tenant, *, limit: int, cursor: str | None) -> Page:
+        """A tenant's provider accounts as they are now, by id from the last one down."""
+        first = accounts.sort_key(tenant)
+        condition: Any = AccountItem.sk.startswith(first)
+        if cursor is not None:
+            condition = AccountItem.sk.between(first, accounts.sort_key(tenant, cursor))
+        rows = AccountItem.query(
+            tenant.merchant_id, condition, consistent_read=True, scan_index_forward=False, limit=limit + 2
+        )
+        found = [row for row in rows if row.id != cursor]
+        page = [accounts.from_item(self._vault, tenant, row, self._clock()) for row in found[:limit]]
+        return Page(page, page[-1].id if len(found) > limit else None)
+
+    def add_account(self, tenant: Tenant, account: Account, *, now: datetime, claim: Claim) -> None:
+        """Write a new account and the key of the request that made it, or nothing.
+
+        Raises KeyTaken, Stale or TooLong.
+        """
+        new = [accounts.to_item(self._vault, tenant, account), accounts.to_owner_item(tenant, account.id)]
+        write_new(new, now=now, claim=claim)
+        self._cache.clear()
+
+    def change_account(self, tenant: Tenant, account: Account) -> None:
+        """Write an account's next version; raises Stale if it has had one since it was read, and TooLong."""
+        before = account.version - 1
+        condition = AccountItem.version == before if before else AccountItem.version.does_not_exist()
+        if not put_if(accounts.to_item(self._vault, tenant, account), AccountItem.pk.exists() & condition):
+            raise Stale(account.id)
+        self._cache.clear()
+
     # -- set-up --------------------------------------------------------------------------------
 
     def save(self, merchant: Merchant) -> None:
-        """Write a merchant's settings and accounts, sealed; replaces what was there."""
+        """Write a merchant's settings and accounts, sealed; replaces what was there.
+
+        Raises AccountTaken if an account's id is another merchant's or mode's.
+        """
         tenant = merchant.tenant
         seal = self._vault.seal
         risk = {
@@ -155,17 +202,10 @@ class Merchants:
             risk=risk,
         ).save()
         for account in merchant.accounts:
-            secret = {"credentials": dict(account.credentials), "webhook_secrets": list(account.webhook_secrets)}
-            AccountItem(
-                tenant.merchant_id,
-                f"account#{tenant.mode}#{account.id}",
-                id=account.id,
-                mode=tenant.mode,
-                provider=account.provider,
-                base_url=account.base_url,
-                sealed=seal(tenant, f"account/{account.id}", secret),
-            ).save()
-            AccountOwnerItem(f"account/{account.id}", "owner", merchant_id=tenant.merchant_id, mode=tenant.mode).save()
+            ours = (AccountOwnerItem.merchant_id == tenant.merchant_id) & (AccountOwnerItem.mode == tenant.mode)
+            if not put_if(accounts.to_owner_item(tenant, account.id), AccountOwnerItem.pk.does_not_exist() | ours):
+                raise AccountTaken(account.id)
+            accounts.to_item(self._vault, tenant, account).save()
         self._cache.clear()
 
     def create_key(self, tenant: Tenant, name: str) -> str:

@@ -25,12 +25,14 @@ from chalicelib.storage.items import (
     PaymentsRow,
     ReferenceItem,
     StatsItem,
+    TokenItem,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
+    from chalicelib.domain.cards import CardToken
     from chalicelib.domain.model import Delivery, Event, Journal, Operation, Order, Payment, Tenant
 
 MAX_ROWS = 1000  # index rows one page may read; a short page carries a cursor
@@ -105,6 +107,11 @@ class Queries:
         """What is stored under an idempotency key; None if absent or past its time."""
         item = _get(IdempotencyItem, f"idem/{key}", "idem")
         return None if item is None or item.expires_at < now.timestamp() else item
+
+    def token(self, tenant: Tenant, token_id: str, now: datetime) -> CardToken | None:
+        """A card's token; None if absent or past its time."""
+        item = _get(TokenItem, mapping.token_key(tenant, token_id), "token")
+        return None if item is None or item.expires_at <= now.timestamp() else mapping.token_of(item)
 
     # -- a payment's story ---------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ A state change is one ``TransactWriteItems``. What makes it safe, whatever crash
 
 * the payment's (and the order's) ``version`` must be the one the decision was based on;
 * new items must not exist;
+* a provider account must be the version that was changed;
 * a refund's money must still be refundable;
 * a request's idempotency key and a provider event's mark must be free.
 
@@ -23,8 +24,10 @@ from chalicelib.domain.ids import new_id
 from chalicelib.storage import items, mapping
 from chalicelib.storage.items import (
     DeliveryItem,
+    GuardsItem,
     IdempotencyItem,
     MarkItem,
+    MerchantsItem,
     PaymentItem,
     PaymentsItem,
     ReferenceItem,
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 
     from pynamodb.models import Model
 
+    from chalicelib.domain.cards import CardToken
     from chalicelib.domain.model import Attempt, Change, Delivery, Operation, Order, Payment, Tenant
 
 _CONDITION_FAILED = "ConditionalCheckFailed"
@@ -207,12 +211,18 @@ class Store:
         ]
         _update(item, actions, items.OperationItem.status == str(operation.status))
 
+    # -- cards ---------------------------------------------------------------------------------
+
+    def add_token(self, token: CardToken) -> None:
+        """Keep a card's token. Its id is random: a row that is there is this one, from a try whose answer was lost."""
+        put_if(mapping.to_token_item(token), GuardsItem.pk.does_not_exist())
+
     # -- bounded crowds ------------------------------------------------------------------------
 
     def take_slot(self, name: str, number: int, owner: str, now: datetime, seconds: float) -> bool:
         """Take a numbered place for ``seconds``; it frees itself if we crash."""
         item = SlotItem(f"slot/{name}/{number}", "slot", owner=owner, expires_at=round(now.timestamp() + seconds, 3))
-        return _put(item, _free(SlotItem, now))
+        return put_if(item, _free(SlotItem, now))
 
     def free_slot(self, name: str, number: int, owner: str) -> None:
         """Give a place back early, if it is still ours."""
@@ -223,15 +233,15 @@ class Store:
 
     def add_delivery(self, delivery: Delivery) -> bool:
         """Note that an event has to reach an endpoint; False if that is noted already."""
-        return _put(mapping.to_delivery_item(delivery), DeliveryItem.pk.does_not_exist())
+        return put_if(mapping.to_delivery_item(delivery), DeliveryItem.pk.does_not_exist())
 
     def claim_try(self, delivery: Delivery) -> bool:
         """Count a delivery's next try before it is made; False if another worker makes it."""
-        return _put(mapping.to_delivery_item(delivery), DeliveryItem.tries == delivery.tries - 1)
+        return put_if(mapping.to_delivery_item(delivery), DeliveryItem.tries == delivery.tries - 1)
 
     def record_outcome(self, delivery: Delivery) -> bool:
         """Write what came of a delivery's newest try; False if a later one has begun."""
-        return _put(mapping.to_delivery_item(delivery), DeliveryItem.tries == delivery.tries)
+        return put_if(mapping.to_delivery_item(delivery), DeliveryItem.tries == delivery.tries)
 
     def claim_delivery(self, pk: str, sk: str, due_at: float, until: datetime) -> bool:
         """Take an overdue delivery by moving its lease; False if somebody else was faster."""
@@ -253,7 +263,7 @@ class Store:
             event=event,
             created_at=now,
         )
-        return _put(item, PaymentsItem.pk.does_not_exist())
+        return put_if(item, PaymentsItem.pk.does_not_exist())
 
     # -- projections ---------------------------------------------------------------------------
 
@@ -296,7 +306,22 @@ def _mark_item(mark: Mark) -> MarkItem:
     return MarkItem(f"mark/{mark.key}", "mark", expires_at=mark.expires_at)
 
 
-def _put(item: Model, condition: Any) -> bool:  # noqa: ANN401
+def write_new(new: Sequence[MerchantsItem], *, now: datetime, claim: Claim) -> None:
+    """Write items that must not exist yet and take the key of the request that made them, or nothing.
+
+    Raises KeyTaken, or Stale if one exists or somebody writes one now.
+    """
+    try:
+        with TransactWrite(connection=PaymentsItem._get_connection().connection) as transaction:  # noqa: SLF001
+            transaction.save(_claim_item(claim), _free(IdempotencyItem, now))
+            for item in new:
+                transaction.save(item, MerchantsItem.pk.does_not_exist())
+    except TransactWriteError as error:
+        raise _meaning(error, ["claim", *["new"] * len(new)]) from error
+
+
+def put_if(item: Model, condition: Any) -> bool:  # noqa: ANN401
+    """Write an item if the condition holds; False if it does not."""
     try:
         item.save(condition)
     except PutError as error:

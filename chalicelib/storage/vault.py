@@ -11,8 +11,15 @@ if TYPE_CHECKING:
     from chalicelib.domain.model import Tenant
 
 
+MAX_SEALED = 4096  # bytes; KMS's limit for direct encryption
+
+
+class TooLong(Exception):
+    """More than KMS encrypts at once."""
+
+
 class Vault:
-    """Seals and opens small JSON values (at most 4 KB, KMS's limit for direct encryption)."""
+    """Seals and opens small JSON values (at most 4 KB)."""
 
     def __init__(self, kms: Any, key_id: str) -> None:  # noqa: ANN401 - a boto3 KMS client
         """``key_id`` names the KMS key, by id, ARN or alias."""
@@ -20,12 +27,11 @@ class Vault:
         self._key_id = key_id
 
     def seal(self, tenant: Tenant, purpose: str, value: Mapping[str, object]) -> bytes:
-        """Encrypt ``value``; it opens only for the same tenant and purpose."""
-        sealed = self._kms.encrypt(
-            KeyId=self._key_id,
-            Plaintext=json.dumps(value).encode(),
-            EncryptionContext=_context(tenant, purpose),
-        )
+        """Encrypt ``value``; it opens only for the same tenant and purpose. Raises TooLong."""
+        plain = json.dumps(value).encode()
+        if len(plain) > MAX_SEALED:
+            raise TooLong(f"{len(plain)} bytes")
+        sealed = self._kms.encrypt(KeyId=self._key_id, Plaintext=plain, EncryptionContext=_context(tenant, purpose))
         return bytes(sealed["CiphertextBlob"])
 
     def open(self, tenant: Tenant, purpose: str, sealed: bytes) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from chalicelib.domain.merchant import Merchant
 from chalicelib.domain.model import Tenant
 from chalicelib.domain.risk import RiskRules
 from chalicelib.storage.merchants import Merchants
-from chalicelib.storage.vault import Vault
+from infra.sandbox.inprocess import base_url
 from tests.support.aws import PREFIX
+from tests.support.storage import OpenVault
 from tests.support.world import TENANT, World
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ OTHER = Tenant("mer_01OTHER", "test")
 
 ORDER: dict[str, Any] = {"amount": 149_900, "currency": "INR"}
 PAYMENT: dict[str, Any] = {"amount": 149_900, "currency": "INR", "method": {"type": "upi", "vpa": "success@sim"}}
+CARD: dict[str, Any] = {"card": {"number": "4242424242424242", "expiry_month": 12, "expiry_year": 2030, "cvv": "123"}}
 MANUAL: dict[str, Any] = {**PAYMENT, "capture": "manual"}
 
 
@@ -51,20 +53,6 @@ class Answer:
         return code
 
 
-class OpenVault(Vault):
-    """Seals nothing: what KMS does is tested elsewhere."""
-
-    def __init__(self) -> None:
-        """Needs no KMS."""
-
-    def seal(self, _: Tenant, __: str, value: Mapping[str, object]) -> bytes:
-        return json.dumps(value).encode()
-
-    def open(self, _: Tenant, __: str, sealed: bytes) -> dict[str, Any]:
-        value: dict[str, Any] = json.loads(sealed)
-        return value
-
-
 class Api:
     """Speaks HTTP to the application."""
 
@@ -83,7 +71,11 @@ class Api:
         self.key = merchants.create_key(TENANT, "test")
         self.other_key = merchants.create_key(OTHER, "other")
         self.live_key = merchants.create_key(live, "live")
-        world.kit = replace(world.kit, merchants=merchants)
+        places: dict[str, str] = {}
+        for name, bank in world.bank.settings.items():
+            places.setdefault(bank.personality, base_url(world.bank, name))
+        settings = replace(world.kit.settings, provider_base_urls=places)
+        world.kit = replace(world.kit, merchants=merchants, settings=settings)
         wiring.install(world.kit)
         self._keys = 0
 

@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chalicelib.domain import operations, orders, payments
+from chalicelib.domain.cards import CardToken
 from chalicelib.domain.draft import Draft
 from chalicelib.domain.ids import new_id
+from chalicelib.domain.merchant import Account, Merchant
 from chalicelib.domain.model import Reference
 from chalicelib.domain.outcome import ChargeStatus
 from chalicelib.domain.states import OrderStatus, PaymentStatus
 from chalicelib.storage import mapping
+from chalicelib.storage.merchants import AccountTaken, Merchants
 from chalicelib.storage.store import AlreadyApplied, Claim, KeyTaken, Mark, ReferenceTaken, Stale
-from tests.support import factories
-from tests.support.factories import AMOUNT, NOW, TENANT, TIMING, later
-from tests.support.storage import Tables, order_put, stored, succeeded
+from tests.support import aws, factories
+from tests.support.factories import AMOUNT, NOW, OTHER, TENANT, TIMING, later
+from tests.support.storage import OpenVault, Tables, order_put, stored, succeeded
 
 if TYPE_CHECKING:
     from chalicelib.domain.model import Change
@@ -409,3 +412,72 @@ class ConditionalWrites:
         key = new_id("evt", NOW)
         assert tables.store.add_orphan(TENANT, "acct_a", key, {"type": "x"}, NOW)
         assert not tables.store.add_orphan(TENANT, "acct_a", key, {"type": "y"}, NOW + timedelta(1))
+
+    # -- provider accounts and cards -------------------------------------------------------------
+
+    def test_an_account_comes_with_its_owner_and_its_requests_key_or_not_at_all(self, tables: Tables) -> None:
+        merchants, account, key = _merchants(), _account(), claim()
+        merchants.add_account(TENANT, account, now=NOW, claim=key)
+        assert merchants.account(TENANT, account.id) == account
+        assert merchants.owner_of_account(account.id) == TENANT
+        before = [tables.all_items(name) for name in ("merchants", "guards")]
+        with pytest.raises(KeyTaken):
+            merchants.add_account(TENANT, _account(), now=NOW, claim=key)
+        with pytest.raises(Stale):  # the id is somebody's
+            merchants.add_account(OTHER, account, now=NOW, claim=claim())
+        assert [tables.all_items(name) for name in ("merchants", "guards")] == before
+        assert merchants.account(OTHER, account.id) is None
+
+    def test_an_account_is_changed_only_from_the_version_that_was_read(self, tables: Tables) -> None:
+        merchants, account = _merchants(), _account()
+        with pytest.raises(Stale):  # there is none yet
+            merchants.change_account(TENANT, replace(account, version=2))
+        merchants.add_account(TENANT, account, now=NOW, claim=claim())
+        mine, theirs = (replace(account, name=name, version=2) for name in ("mine", "theirs"))
+        merchants.change_account(TENANT, theirs)
+        before = tables.all_items("merchants")
+        with pytest.raises(Stale):
+            merchants.change_account(TENANT, mine)
+        assert tables.all_items("merchants") == before
+        assert merchants.account(TENANT, account.id) == theirs
+
+    def test_an_account_of_before_there_were_versions_can_be_changed(self, tables: Tables) -> None:
+        merchants, account = _merchants(), _account(version=0)
+        merchants.save(Merchant(TENANT, "Shop", (account,)))
+        merchants.change_account(TENANT, replace(account, enabled=False, version=1))
+        with pytest.raises(Stale):
+            merchants.change_account(TENANT, replace(account, name="late", version=1))
+        kept = merchants.account(TENANT, account.id)
+        assert kept is not None
+        assert (kept.enabled, kept.version) == (False, 1)
+
+    def test_a_saved_merchant_takes_nobodys_account(self, tables: Tables) -> None:
+        merchants, account = _merchants(), _account()
+        merchants.save(Merchant(TENANT, "Shop", (account,)))
+        merchants.save(Merchant(TENANT, "Shop", (replace(account, name="again"),)))
+        for other in (OTHER, TENANT._replace(mode="live")):
+            with pytest.raises(AccountTaken):
+                merchants.save(Merchant(other, "Thief", (account,)))
+            assert merchants.account(other, account.id) is None
+        assert merchants.owner_of_account(account.id) == TENANT
+
+    def test_a_token_is_read_until_its_time_is_over(self, tables: Tables) -> None:
+        token = CardToken(TENANT, new_id("tok", NOW), "visa", "4242", "424242", 12, 2030, "fp_1", NOW, later(60))
+        tables.store.add_token(token)
+        tables.store.add_token(token)  # the answer to the first try was lost
+        assert tables.queries.token(TENANT, token.id, later(59.999)) == token
+        assert tables.queries.token(TENANT, token.id, later(60)) is None
+        assert tables.queries.token(OTHER, token.id, NOW) is None
+
+
+def _merchants() -> Merchants:
+    return Merchants(aws.PREFIX, OpenVault(), lambda: NOW, 60.0)
+
+
+def _account(**fields: Any) -> Account:
+    values: dict[str, Any] = {
+        "id": new_id("acc", NOW), "provider": "simulator", "base_url": "https://sim.example",
+        "credentials": {"api_key": "k", "webhook_secret": "w"}, "webhook_secrets": ("w",), "name": None,
+        "created_at": NOW, "updated_at": NOW, "version": 1,
+    }  # fmt: skip
+    return Account(**(values | fields))

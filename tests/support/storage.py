@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,12 +15,13 @@ from chalicelib.domain.outcome import Charge, ChargeStatus
 from chalicelib.storage import items
 from chalicelib.storage.queries import Queries
 from chalicelib.storage.store import Store
+from chalicelib.storage.vault import MAX_SEALED, TooLong, Vault
 from tests.support import aws, factories
 from tests.support.factories import NOW, TENANT, TIMING
 from tests.support.story import Story
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from chalicelib.domain.model import Change, Order, PaymentState, Tenant
 
@@ -57,6 +59,23 @@ def open_tables(*, list_shards: int = 1, client: Any = None) -> Tables:
         Queries(aws.PREFIX, list_shards=list_shards),
         client or boto3.client("dynamodb"),
     )
+
+
+class OpenVault(Vault):
+    """Seals nothing: what KMS does is tested elsewhere."""
+
+    def __init__(self) -> None:
+        """Needs no KMS."""
+
+    def seal(self, _: Tenant, __: str, value: Mapping[str, object]) -> bytes:
+        plain = json.dumps(value).encode()
+        if len(plain) > MAX_SEALED:
+            raise TooLong(f"{len(plain)} bytes")
+        return plain
+
+    def open(self, _: Tenant, __: str, sealed: bytes) -> dict[str, Any]:
+        value: dict[str, Any] = json.loads(sealed)
+        return value
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from botocore.exceptions import ReadTimeoutError
 
 from chalicelib import config, wiring, workers, workflow
 from chalicelib.domain import ids
+from chalicelib.domain.errors import RateLimited
 from chalicelib.domain.merchant import Account, Merchant
 from chalicelib.domain.model import Tenant
 from chalicelib.domain.routing import Rule
@@ -489,6 +490,8 @@ class World:
             self.perform("webhook", receive)
         except BadSignature:
             self.refused_webhooks += 1
+        except RateLimited:  # a 429: it comes again
+            self.bank.webhook_failed(webhook, self.clock.time)
         except Crash:
             self.crashes += 1
             self.bank.webhook_failed(webhook, self.clock.time)
@@ -557,6 +560,9 @@ class _FixedMerchants(Merchants):
         if tenant != self._merchant.tenant:
             raise LookupError(str(tenant))
         return self._merchant
+
+    def account(self, tenant: Tenant, account_id: str) -> Account | None:
+        return self.get(tenant).account(account_id)
 
     def owner_of_account(self, account_id: str) -> Tenant | None:
         return self._merchant.tenant if self._merchant.account(account_id) else None

@@ -14,13 +14,14 @@ from chalice.app import Response
 
 from chalicelib import wiring
 from chalicelib.api.http import METHODS, reshape
-from tests.support.api import ORDER, PAYMENT, Api, api_fixture
+from tests.support.api import CARD, ORDER, PAYMENT, Api, api_fixture
 
 api = api_fixture("module")
 
 PAYMENT_ID = "pay_" + "0" * 26
 ORDER_ID = "order_" + "0" * 26
 REFUND_ID = "rf_" + "0" * 26
+TOKEN_ID = "tok_" + "0" * 26
 
 
 def concrete(path: str) -> str:
@@ -30,6 +31,8 @@ def concrete(path: str) -> str:
         "refund_id": REFUND_ID,
         "provider": "razorpay",
         "account": "x",
+        "account_id": "acc_x",
+        "token_id": TOKEN_ID,
     }
     return path.format(**ids)
 
@@ -127,6 +130,7 @@ def test_a_weird_id_is_404_on_every_route_without_a_read(api: Api, weird: str) -
     for path in api.app.routes:
         if path.startswith("/v1/") and "{" in path:
             url = path.replace("{payment_id}", weird).replace("{order_id}", f"x{weird}").replace("{refund_id}", weird)
+            url = url.replace("{token_id}", weird).replace("{account_id}", f"%20{weird}")
             for method in ("GET", "POST"):
                 answer = api.request(method, url, headers={"Idempotency-Key": "k"})
                 assert answer.status in (404, 405), (method, url, answer)
@@ -137,8 +141,11 @@ def test_another_tenants_ids_are_404_on_every_route(api: Api) -> None:
     payment = api.paid()
     order = api.made("/v1/orders", ORDER)
     refund = api.made(f"/v1/payments/{payment['id']}/refunds", {"amount": 1})
+    token = api.made("/v1/tokens", CARD)
     ids = {"payment_id": payment["id"], "order_id": order["id"], "refund_id": refund["id"]}
-    bodies = {"review": {"decision": "approve"}, "resolve": {"outcome": "failed", "note": "n"}}
+    ids |= {"token_id": token["id"], "account_id": "acct_simulator"}
+    bodies: dict[str, Any] = {"review": {"decision": "approve"}, "resolve": {"outcome": "failed", "note": "n"}}
+    bodies["rotate-secret"] = {"credentials": {"api_key": "x"}}
     before = api.snapshot()
     checked = 0
     for path in api.app.routes:
@@ -151,7 +158,7 @@ def test_another_tenants_ids_are_404_on_every_route(api: Api) -> None:
             for answer in (api.get(url, key=key), api.post(url, body, key=key)):
                 assert answer.status in (404, 405), (path, answer)
                 checked += answer.status == 404
-    assert checked == 2 * 14
+    assert checked == 2 * 20
     assert api.snapshot() == before
     # An order of another merchant cannot be paid, and its existence does not show in lists.
     assert api.post("/v1/payments", {**PAYMENT, "order_id": order["id"]}, key=api.other_key).code == "order_not_found"

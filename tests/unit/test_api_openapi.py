@@ -58,7 +58,7 @@ def test_every_route_is_in_the_document_and_nothing_else(api: Api, document: dic
         if method not in ("HEAD", "OPTIONS") and not entry.view_function.__name__.startswith("refuse")
     }
     assert {(path, method) for path, item in document["paths"].items() for method in item} == served
-    assert len(served) == 22
+    assert len(served) == 31
 
 
 def test_every_reference_resolves(document: dict[str, Any]) -> None:
@@ -90,7 +90,10 @@ def test_idempotency_and_waiting_are_declared(document: dict[str, Any]) -> None:
         if any(p["name"] == "Idempotency-Key" and p["required"] for p in operation["parameters"])
     }
     one = "/v1/payments/{payment_id}"
-    assert keyed == {"/v1/orders", "/v1/payments", f"{one}/capture", f"{one}/cancel", f"{one}/review", f"{one}/refunds"}
+    assert keyed == {
+        "/v1/orders", "/v1/payments", f"{one}/capture", f"{one}/cancel", f"{one}/review", f"{one}/refunds",
+        "/v1/provider-accounts",
+    }  # fmt: skip
     create = document["paths"]["/v1/payments"]["post"]
     assert "Prefer" in {p["name"] for p in create["parameters"]}
     assert set(create["responses"]["201"]["headers"]) == {
@@ -132,6 +135,11 @@ def test_inputs_refuse_what_they_do_not_know() -> None:
         "Upi",
         "Netbanking",
         "Wallet",
+        "Card",
+        "CardIn",
+        "TokenIn",
+        "AccountIn",
+        "RotateIn",
         "CaptureIn",
         "RefundIn",
         "ReviewIn",
@@ -224,7 +232,8 @@ def test_the_manual_has_every_code_and_no_other(manual: str) -> None:
 
 
 def test_the_manual_names_every_field_of_every_object(manual: str) -> None:
-    for name in ("Order", "Payment", "Refund", "Attempt", "Operation", "Event", "Journal"):
+    for name in ("Order", "Payment", "Refund", "Attempt", "Operation", "Event", "Journal", "Token", "CardShown",
+                 "ProviderAccount", "ConnectionTest"):  # fmt: skip
         for field in getattr(outputs, name).model_fields:
             assert f"`{field}`" in manual or f'"{field}"' in manual, (name, field)
     for name in (
@@ -241,6 +250,11 @@ def test_the_manual_names_every_field_of_every_object(manual: str) -> None:
         "Upi",
         "Netbanking",
         "Wallet",
+        "Card",
+        "CardIn",
+        "TokenIn",
+        "AccountIn",
+        "RotateIn",
         "OrderLine",
     ):
         for field, info in getattr(schemas, name).model_fields.items():

@@ -16,6 +16,7 @@ api = api_fixture("module")
 ID = "0" * 26
 PATHS = [
     "/v1/orders", "/v1/payments", f"/v1/orders/order_{ID}/cancel",
+    "/v1/tokens", "/v1/provider-accounts", "/v1/provider-accounts/acct_simulator/rotate-secret",
     *(f"/v1/payments/pay_{ID}/{verb}" for verb in ("verify", "capture", "cancel", "review", "resolve", "refunds")),
 ]  # fmt: skip
 
@@ -27,7 +28,7 @@ anything = st.recursive(
 fields = st.sampled_from([
     "amount", "currency", "method", "capture", "customer", "order_id", "return_url", "description", "metadata",
     "receipt",
-    "lines", "expires_at", "reason", "note", "decision", "outcome", "provider_reference",
+    "lines", "card", "provider", "credentials", "name", "expires_at", "reason", "note", "decision", "outcome", "provider_reference",
 ])  # fmt: skip
 nearly = st.dictionaries(fields, anything, min_size=1, max_size=5)
 

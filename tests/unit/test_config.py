@@ -40,6 +40,9 @@ class Recorder(dict[str, str]):
         return super().get(name, default)
 
 
+OPTIONAL = {"PROVIDER_BASE_URLS"}
+
+
 def read_names() -> list[str]:
     recorder = Recorder()
     config.load(recorder)
@@ -66,13 +69,14 @@ def test_every_stage_has_a_complete_profile_of_the_declared_types(stage: Stage) 
 
 def test_profiles_name_settings_that_exist_and_only_those() -> None:
     from_environment = {"stage", "prefix", "state_machine_arn", "credentials_key_id", "public_base_url"}
+    from_environment |= {"provider_base_urls"}
     from_environment |= {field.name for field in dataclasses.fields(Settings) if field.name.endswith("_queue_url")}
     names = {field.name for field in dataclasses.fields(Settings)} - from_environment
     for stage in STAGES:
         assert set(config._PROFILES[stage]) == names
 
 
-@pytest.mark.parametrize("name", read_names())
+@pytest.mark.parametrize("name", [name for name in read_names() if name not in OPTIONAL])
 @pytest.mark.parametrize("value", [None, ""])
 def test_a_missing_variable_stops_with_its_name(name: str, value: str | None) -> None:
     environ = {key: text for key, text in aws.ENVIRONMENT.items() if key != name} | (
@@ -89,6 +93,24 @@ def test_an_unknown_stage_stops_and_says_which_there_are() -> None:
 
 def test_the_public_address_has_no_slash_at_its_end() -> None:
     assert settings("local", PUBLIC_BASE_URL="https://pay.example/").public_base_url == "https://pay.example"
+
+
+@pytest.mark.parametrize("text", ["x", "[]", '"http://x"', '{"razorpay": 1}', '{"razorpay": "file:///etc"}', "{"])
+def test_provider_addresses_must_be_urls(text: str) -> None:
+    with pytest.raises(SettingsError, match="PROVIDER_BASE_URLS"):
+        settings("local", PROVIDER_BASE_URLS=text)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_only_a_stage_with_a_sandbox_bank_sends_providers_requests_elsewhere(stage: Stage) -> None:
+    elsewhere = '{"razorpay": "http://127.0.0.1:8102/v1"}'
+    for nothing in ("", "{}"):
+        assert settings(stage, PROVIDER_BASE_URLS=nothing).provider_base_urls == {}
+    if stage in ("local", "localstack"):
+        assert settings(stage, PROVIDER_BASE_URLS=elsewhere).provider_base_urls == json.loads(elsewhere)
+    else:
+        with pytest.raises(SettingsError, match=f"PROVIDER_BASE_URLS must be empty in stage {stage}"):
+            settings(stage, PROVIDER_BASE_URLS=elsewhere)
 
 
 def test_settings_cannot_be_changed() -> None:
@@ -148,6 +170,14 @@ def test_a_lease_outlasts_the_next_planned_step(stage: Stage) -> None:
     assert loaded.idempotency_ttl >= 86_400.0  # promised: at least a day
     assert loaded.payment_ttl > loaded.call_lease + sum(loaded.resolve_waits[:1])
     assert loaded.order_ttl >= loaded.payment_ttl
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_an_old_webhook_secret_outlives_every_cache_and_on_aws_what_stripe_repeats(stage: Stage) -> None:
+    loaded = settings(stage)
+    assert loaded.rotation_overlap > loaded.cache_ttl
+    if stage in ("dev", "prod"):
+        assert loaded.rotation_overlap > 3 * 86_400.0
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -13,16 +13,17 @@ from botocore.exceptions import ClientError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.domain.merchant import Account, Merchant
+from chalicelib.domain.merchant import Account, Merchant, OldSecret
 from chalicelib.domain.model import Tenant
 from chalicelib.domain.risk import RiskRules
 from chalicelib.domain.routing import Rule
 from chalicelib.storage import merchants as module
 from chalicelib.storage.items import ApiKeyItem
 from chalicelib.storage.merchants import Merchants
-from chalicelib.storage.vault import Vault
+from chalicelib.storage.store import Claim
+from chalicelib.storage.vault import MAX_SEALED, TooLong, Vault
 from tests.support import aws
-from tests.support.factories import NOW, OTHER, TENANT
+from tests.support.factories import NOW, OTHER, TENANT, later
 from tests.support.storage import Tables, moto_tables
 
 if TYPE_CHECKING:
@@ -255,3 +256,88 @@ def test_what_does_not_exist_is_not_remembered(merchants: Merchants, vault: Vaul
     another(merchants, vault, clock).save(replace(MERCHANT, tenant=tenant, accounts=(account,)))
     assert merchants.get(tenant).name == MERCHANT.name
     assert merchants.owner_of_account("acct_new") == tenant
+
+
+# -- provider accounts -------------------------------------------------------------------------------
+
+
+ROTATED = replace(
+    MERCHANT.accounts[0],
+    id="acct_rotated",
+    webhook_secrets=("hook_new", "hook_old", "hook_older"),
+    previous=(OldSecret("hook_old", later(100)), OldSecret("hook_older", later(50))),
+    name="Main",
+    enabled=False,
+    created_at=NOW,
+    updated_at=later(1),
+    version=3,
+)
+
+
+def test_an_account_comes_back_as_it_was_with_what_is_still_accepted(
+    merchants: Merchants, vault: Vault, clock: Clock
+) -> None:
+    merchants.save(replace(MERCHANT, accounts=(ROTATED,)))
+    fresh = another(merchants, vault, clock)
+    for seconds, accepted in ((0, 3), (49.999, 3), (50, 2), (99.999, 2), (100, 1), (1_000_000, 1)):
+        clock.now = later(seconds)
+        read = fresh.account(TENANT, ROTATED.id)
+        assert read is not None
+        assert read.webhook_secrets == ROTATED.webhook_secrets[:accepted]
+        assert read.previous == ROTATED.previous[: accepted - 1]
+        assert read.previous_accepted_until == (later(100) if accepted > 1 else None)
+        assert replace(read, webhook_secrets=(), previous=()) == replace(ROTATED, webhook_secrets=(), previous=())
+        assert another(merchants, vault, clock).get(TENANT).account(ROTATED.id) == read
+
+
+def test_rotated_out_secrets_are_sealed_for_the_same_account_alone(
+    merchants: Merchants, vault: Vault, tables: Tables
+) -> None:
+    merchants.save(replace(MERCHANT, accounts=(ROTATED,)))
+    stored = "".join(str(item) for item in tables.all_items("merchants"))
+    for secret in ("hook_new", "hook_old", "hook_older", SECRETS[0]):
+        assert secret not in stored
+        assert secret not in repr(ROTATED)
+    (row,) = (row for row in tables.all_items("merchants") if row["sk"]["S"].endswith("#acct_rotated"))
+    for sealed in (row["sealed"]["B"], row["sealed_previous"]["B"]):
+        for purpose in ("account/acct_a", "account/acct_a/previous", "lookup_key"):
+            with pytest.raises(ClientError):
+                vault.open(TENANT, purpose, sealed)
+    with pytest.raises(ClientError):
+        vault.open(TENANT, "account/acct_rotated", row["sealed_previous"]["B"])
+
+
+def test_what_kms_would_refuse_is_refused_before_anything_is_written(merchants: Merchants, tables: Tables) -> None:
+    before = tables.all_items("merchants")
+    longest = {"secret": "x" * (MAX_SEALED - len('{"a": ""}') - len('{"credentials": {"secret": ""}}'))}
+    account = replace(ROTATED, id="acct_long", credentials=longest, version=1)
+    claim = Claim("k", "f", "acct_long", NOW.timestamp() + 9)
+    with pytest.raises(TooLong):
+        merchants.add_account(TENANT, account, now=NOW, claim=claim)
+    assert tables.all_items("merchants") == before
+
+
+def test_as_much_as_fits_is_sealed(vault: Vault) -> None:
+    value = {"a": "x" * (MAX_SEALED - len('{"a": ""}'))}
+    assert vault.open(TENANT, "p", vault.seal(TENANT, "p", value)) == value
+    with pytest.raises(TooLong):
+        vault.seal(TENANT, "p", {"a": value["a"] + "x"})
+
+
+def test_accounts_are_listed_from_the_last_id_down(merchants: Merchants) -> None:
+    tenant = Tenant("mer_lists", "test")
+    ids = [f"acc_list_{n}" for n in range(5)]
+    merchants.save(replace(MERCHANT, tenant=tenant, accounts=[replace(ROTATED, id=one) for one in ids]))
+    live = replace(ROTATED, id="acc_list_live")
+    merchants.save(replace(MERCHANT, tenant=tenant._replace(mode="live"), accounts=(live,)))
+    pages, cursor = [], None
+    while True:
+        page = merchants.list_accounts(tenant, limit=2, cursor=cursor)
+        pages.append([account.id for account in page.data])
+        cursor = page.cursor
+        if cursor is None:
+            break
+    assert pages == [[ids[4], ids[3]], [ids[2], ids[1]], [ids[0]]]
+    whole = merchants.list_accounts(tenant, limit=5, cursor=None)
+    assert (len(whole.data), whole.cursor) == (5, None)
+    assert merchants.list_accounts(Tenant("mer_none", "test"), limit=5, cursor=None).data == []

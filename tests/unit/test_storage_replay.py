@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from chalicelib.domain.cards import CardToken
 from chalicelib.domain.errors import ErrorClass, ErrorCode, PaymentError
 from chalicelib.domain.model import Attempt, Delivery, Event, Journal, Leg, Operation, Order, Payment, Reference
 from chalicelib.domain.states import AttemptStatus, OperationStatus, OperationType, OrderStatus, PaymentStatus
@@ -113,6 +114,9 @@ def plain_items() -> dict[str, Model]:
         "idempotency, leased": store._claim_item(replace(whole, status=None, body=None)),
         "mark": store._mark_item(Mark("event/acct_1/e1", epoch + 9)),
         "slot": items.SlotItem("slot/waiters/0", "slot", owner="me", expires_at=epoch + 9),
+        "token": mapping.to_token_item(
+            CardToken(TENANT, "tok_1", "visa", "4242", "424242", 12, 2030, "fp_1", NOW, later(86_400))
+        ),
         "reference": mapping.to_reference_item(Reference("acct_razorpay/pay_Qa1", TENANT, "pay_1")),
         "orphan": items.OrphanItem(
             "mer_01TEST/test/orphan/acct_1/e1", "orphan", list_pk="mer_01TEST/test/orphan/0", list_sk="orph_1", account="acct_1",
@@ -131,6 +135,11 @@ def plain_items() -> dict[str, Model]:
         "account": items.AccountItem(
             "mer_01TEST", "account#test#acct_1", id="acct_1", mode="test", provider="razorpay",
             base_url="https://api.example", sealed=b"\x05\x06",
+        ),
+        "account, rotated": items.AccountItem(
+            "mer_01TEST", "account#test#acct_2", id="acct_2", mode="test", provider="razorpay",
+            base_url="https://api.example", sealed=b"\x05\x06", sealed_previous=b"\x07", name="Main", disabled=True,
+            created_at=NOW, updated_at=later(1), version=2,
         ),
         "account owner": items.AccountOwnerItem("account/acct_1", "owner", merchant_id="mer_01TEST", mode="test"),
     }  # fmt: skip
@@ -169,6 +178,7 @@ def from_wire(kind: str, stored: dict[str, Any]) -> Model:
     }
     base: dict[str, type[Model]] = {"delivery": items.DeliveryItem, "stats": items.StatsItem}
     table = {"idempotency": items.GuardsItem, "mark": items.GuardsItem, "slot": items.GuardsItem,
+             "token": items.GuardsItem,
              "api key": items.MerchantsItem, "settings": items.MerchantsItem, "account": items.MerchantsItem,
              "account owner": items.MerchantsItem}  # fmt: skip
     return base.get(kind, table.get(kind, items.PaymentsItem)).from_raw_data(raw)

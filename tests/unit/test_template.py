@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -121,15 +122,17 @@ def test_every_function_has_a_name_and_a_log_group_that_expires(template: dict[s
 def test_the_environment_is_what_config_reads(template: dict[str, Any]) -> None:
     names = template["Globals"]["Function"]["Environment"]["Variables"]
     for stage in STAGES:
-        loaded = config.load(dict.fromkeys(names, "x") | {"RAILYARD_STAGE": stage})
+        loaded = config.load(dict.fromkeys(names, "x") | {"RAILYARD_STAGE": stage, "PROVIDER_BASE_URLS": "{}"})
         assert loaded.stage == stage
+    assert names["PROVIDER_BASE_URLS"] == {"Ref": "ProviderBaseUrls"}
+    assert template["Parameters"]["ProviderBaseUrls"]["Default"] == "{}"  # what a stage with real money must have
 
 
 def test_a_function_outlives_what_it_waits_for() -> None:
     for stage in STAGES:
         functions = CONFIG["stages"][stage]["lambda_functions"]
         names = json.loads(json.dumps(dict.fromkeys(_environment_names(), "x")))
-        settings = config.load(names | {"RAILYARD_STAGE": stage})
+        settings = config.load(names | {"RAILYARD_STAGE": stage, "PROVIDER_BASE_URLS": ""})
         call = 2 * (settings.connect_timeout + settings.read_timeout) + 1  # wiring.timing
         for name in ("attempt", "resolve", "operate"):
             assert functions[name]["lambda_timeout"] > call, (stage, name)
@@ -254,7 +257,28 @@ def test_every_consumer_may_read_its_queue(template: dict[str, Any]) -> None:
         assert any(resource["Fn::Sub"].endswith(f":{name}") for row in allowed for resource in row["Resource"]), file
 
 
+def test_only_the_api_seals_secrets_and_writes_accounts() -> None:
+    may: dict[str, set[str]] = {}
+    for file, statement in statements():
+        for action in statement["Action"]:
+            for resource in statement["Resource"]:
+                may.setdefault(f"{action} {json.dumps(resource)}", set()).add(file)
+    on_merchants = {what: files for what, files in may.items() if "-merchants" in what}
+    writers = {
+        what: files for what, files in on_merchants.items() if not re.match("dynamodb:(Get|BatchGet|Query)", what)
+    }
+    assert {what.split(" ")[0] for what in writers} == {"dynamodb:PutItem"}
+    sealers = [files for what, files in may.items() if what.startswith("kms:") and "Decrypt" not in what]
+    assert [*writers.values(), *sealers] == [{"policy-api.json"}] * 2
+    assert {what.split(" ")[0] for what in may if what.startswith("kms:")} == {"kms:Decrypt", "kms:Encrypt"}
+
+
 # ---------------------------------------------------------------- API
+
+
+def test_api_gateway_logs_no_bodies(template: dict[str, Any]) -> None:
+    (api,) = of_type(template, "AWS::Serverless::Api").values()
+    assert not any(setting.get("DataTraceEnabled") for setting in api["MethodSettings"])
 
 
 def test_every_answer_of_api_gateway_itself_is_a_problem_document(template: dict[str, Any]) -> None:
