@@ -152,6 +152,7 @@ class Operation:
     updated_at: datetime
     due_at: datetime | None
     deadline_at: datetime | None = None  # until then the provider call may still be under way
+    called_at: datetime | None = None  # when the provider was last asked to act, and not only asked
     provider_reference: str | None = None
     error: PaymentError | None = None
     tries: int = 0  # provider calls so far, resolves included

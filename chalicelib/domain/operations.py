@@ -6,7 +6,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from chalicelib.domain import ids
-from chalicelib.domain.charges import authorization_ended, capture_succeeded, new_operation, void_confirmed
+from chalicelib.domain.charges import (
+    NOT_FOUND_READS,
+    authorization_ended,
+    capture_succeeded,
+    new_operation,
+    void_confirmed,
+)
 from chalicelib.domain.draft import Draft, exchange_dict
 from chalicelib.domain.errors import InvalidRequest, PaymentError, StateConflict
 from chalicelib.domain.model import Attempt, Operation, PaymentState
@@ -133,6 +139,7 @@ def begin(state: PaymentState, operation: Operation, timing: Timing, now: dateti
         operation,
         status=_X.SENT,
         tries=operation.tries + 1,
+        called_at=now,
         deadline_at=now + timedelta(seconds=timing.call),
         due_at=now + timedelta(seconds=timing.call + timing.lease),
     )
@@ -283,8 +290,12 @@ def record_unknown(
     *,
     timing: Timing,
     now: datetime,
+    is_over: bool = False,
 ) -> Change | None:
-    """The provider's answer to an operation is lost or was never reached: try again later, by the same key."""
+    """The provider's answer to an operation is lost or was never reached: try again later, by the same key.
+
+    ``is_over`` says that nobody's call is under way any more, so that the next one need not wait for its deadline.
+    """
     if operation.status not in (_X.SENT, _X.UNKNOWN):
         return None
     draft = Draft(state, now)
@@ -294,7 +305,11 @@ def record_unknown(
     if wait is None:
         return to_manual_review(draft, operation, error, facts)
     unknown = draft.set_operation(
-        operation, status=_X.UNKNOWN, error=error, due_at=now + timedelta(seconds=wait + timing.lease)
+        operation,
+        status=_X.UNKNOWN,
+        error=error,
+        due_at=now + timedelta(seconds=wait + timing.lease),
+        deadline_at=now if is_over else operation.deadline_at,
     )
     draft.emit(f"{operation.type}.unknown", operation=unknown, facts=facts)
     return draft.change()
@@ -311,6 +326,24 @@ def try_again(state: PaymentState, operation: Operation, timing: Timing, now: da
     )
     draft.emit(f"{operation.type}.retried", operation_id=operation.id, tries=operation.tries + 1)
     return draft.change()
+
+
+def send_again(state: PaymentState, operation: Operation, now: datetime) -> Change:
+    """Note that a provider without keys is asked once more, before it is: see ``may_send_again``."""
+    draft = Draft(state, now)
+    draft.set_operation(operation, called_at=now)
+    draft.emit(f"{operation.type}.sent_again", operation_id=operation.id)
+    return draft.change()
+
+
+def may_send_again(operation: Operation, *, settle_window: float, timing: Timing, now: datetime) -> bool:
+    """Whether an operation that its provider does not know, and has no key to know it by, never arrived.
+
+    Only past the last call and the settle window (seconds), and not at the first look.
+    """
+    called_at = operation.called_at or operation.created_at
+    settled = now > called_at + timedelta(seconds=timing.call + settle_window)
+    return settled and operation.tries > NOT_FOUND_READS
 
 
 def to_manual_review(

@@ -27,7 +27,7 @@ from chalicelib.services.kit import committed, load_state, pause, settle
 from chalicelib.storage.store import ReferenceTaken, Stale
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from chalicelib.domain.merchant import Account, Merchant
     from chalicelib.domain.model import Attempt, Change, Payment, PaymentState, Tenant
@@ -86,7 +86,7 @@ def attempt(kit: Kit, tenant: Tenant, payment_id: str) -> Step:
             pause(kit, number)
             continue
         (opened,) = change.new_attempts
-        answer = _charge(kit, merchant, state.payment, opened)
+        answer = _charge(kit, state.payment, opened)
         state = record(kit, state, opened, answer, resolved=False, source="response")
         return lifecycle.next_step(state, kit.timing, kit.now(), kit.jitter)
     raise Contended(f"Payment {payment_id}")
@@ -107,11 +107,10 @@ def resolve(kit: Kit, tenant: Tenant, payment_id: str) -> Step:
 
 def ask_again(kit: Kit, state: PaymentState, opened: Attempt) -> ChargeLookup:
     """Repeat the call under its key while the provider promises that this is safe, else look up."""
-    merchant = kit.merchants.get(state.payment.tenant)
     age = (kit.now() - opened.created_at).total_seconds()
     window = kit.provider(opened.provider).capabilities.idempotency_window
     if age < window and kit.now() < state.payment.expires_at:
-        answer = _charge(kit, merchant, state.payment, opened)
+        answer = _charge(kit, state.payment, opened)
         return _unless_not_sent(answer)
     return look_up(kit, state, opened)
 
@@ -122,7 +121,7 @@ def look_up(kit: Kit, state: PaymentState, opened: Attempt) -> ChargeLookup:
     answer = call(
         opened.provider,
         "fetch",
-        lambda: kit.provider(opened.provider).fetch(account, charge_ref(state.payment, opened)),
+        lambda: kit.provider(opened.provider).fetch(account, charge_ref(kit, state.payment, opened)),
     )
     return _unless_not_sent(answer)
 
@@ -179,7 +178,7 @@ def close_unpaid(kit: Kit, payment: Payment, about: Attempt) -> None:
     """
     provider = kit.provider(about.provider)
     if about.status is AttemptStatus.ACTION_REQUIRED and provider.capabilities.closes_unpaid:
-        account, ref = account_of(kit, about), charge_ref(payment, about)
+        account, ref = account_of(kit, about), charge_ref(kit, payment, about)
         call(about.provider, "void", lambda: provider.void(account, ref, about.id))
 
 
@@ -244,30 +243,39 @@ def call(provider: str, operation: str, do: Callable[[], A]) -> A:
     return answer
 
 
-def charge_ref(payment: Payment, about: Attempt) -> ChargeRef:
+def _method(kit: Kit, payment: Payment, about: Attempt) -> Mapping[str, str]:
+    """A payment's method as an adapter is told it: nothing of a card reaches one that does not need it."""
+    if payment.method["type"] != "card":
+        return payment.method
+    needed = kit.provider(about.provider).capabilities.card_data | {"type"}
+    return {name: value for name, value in payment.method.items() if name in needed}
+
+
+def charge_ref(kit: Kit, payment: Payment, about: Attempt) -> ChargeRef:
     """How an adapter finds an attempt's charge again."""
     return ChargeRef(
         about.reference,
         about.provider_reference,
         about.amount,
         about.currency,
-        payment.method,
+        _method(kit, payment, about),
         about.data,
         about.created_at,
     )
 
 
 def account_of(kit: Kit, about: Attempt) -> Account:
-    """The provider account an attempt was made at."""
-    return _account(kit.merchants.get(about.tenant), about)
-
-
-def _account(merchant: Merchant, about: Attempt) -> Account:
-    account = merchant.account(about.account)
+    """The provider account an attempt was made at; raises LookupError."""
+    account = known_account(kit, about.tenant, about.account)
     if account is None:
-        msg = f"{about.id}: merchant {merchant.tenant.merchant_id} has no account {about.account} any more"
+        msg = f"{about.id}: merchant {about.tenant.merchant_id} has no account {about.account} any more"
         raise LookupError(msg)
     return account
+
+
+def known_account(kit: Kit, tenant: Tenant, account_id: str) -> Account | None:
+    """The account of that id; one that was connected a moment ago is not in every cache yet."""
+    return kit.merchants.get(tenant).account(account_id) or kit.merchants.account(tenant, account_id)
 
 
 def webhook_url(kit: Kit, account: Account) -> str:
@@ -276,18 +284,13 @@ def webhook_url(kit: Kit, account: Account) -> str:
 
 
 def _intent(kit: Kit, account: Account, payment: Payment, opened: Attempt) -> ChargeIntent:
-    method = payment.method
-    if method["type"] == "card":
-        # Nothing of a card reaches an adapter that does not need it.
-        needed = kit.provider(opened.provider).capabilities.card_data | {"type"}
-        method = {name: value for name, value in method.items() if name in needed}
     return ChargeIntent(
         reference=opened.reference,
         payment_id=payment.id,
         amount=opened.amount,
         currency=opened.currency,
         capture=payment.capture,
-        method=method,
+        method=_method(kit, payment, opened),
         customer=payment.customer,
         description=payment.description,
         return_url=payment.return_url,
@@ -296,8 +299,8 @@ def _intent(kit: Kit, account: Account, payment: Payment, opened: Attempt) -> Ch
     )
 
 
-def _charge(kit: Kit, merchant: Merchant, payment: Payment, opened: Attempt) -> ChargeOutcome:
-    account = _account(merchant, opened)
+def _charge(kit: Kit, payment: Payment, opened: Attempt) -> ChargeOutcome:
+    account = account_of(kit, opened)
     provider = kit.provider(opened.provider)
     return call(opened.provider, "create", lambda: provider.create(account, _intent(kit, account, payment, opened)))
 

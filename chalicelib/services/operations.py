@@ -145,7 +145,7 @@ def _call_and_record(
 
 def _call(kit: Kit, state: PaymentState, operation: Operation, about: Attempt, *, again: bool) -> EffectLookup:
     provider = kit.provider(about.provider)
-    account, ref, key = account_of(kit, about), charge_ref(state.payment, about), operation.id
+    account, ref, key = account_of(kit, about), charge_ref(kit, state.payment, about), operation.id
     if operation.type is _T.CAPTURE:
         return call(about.provider, "capture", lambda: provider.capture(account, ref, operation.amount, key))
     if operation.type is _T.VOID or (operation.type is _T.REVERSAL and not about.captured):
@@ -154,11 +154,15 @@ def _call(kit: Kit, state: PaymentState, operation: Operation, about: Attempt, *
     window = provider.capabilities.operation_idempotency_window
     if again and age >= window:
         found = _fetch_refund(kit, state, operation, about)
-        settled = age > kit.timing.call + provider.capabilities.settle_window
-        never_repeats = window == 0
-        if not (isinstance(found, NotFound) and never_repeats and settled and operation.tries > 2):  # noqa: PLR2004
+        never_arrived = isinstance(found, NotFound) and operations.may_send_again(
+            operation, settle_window=provider.capabilities.settle_window, timing=kit.timing, now=kit.now()
+        )
+        if window or not never_arrived:
             return found
-        # This provider knows no keys, and twice it did not know the refund: it never arrived.
+        try:
+            kit.store.commit(operations.send_again(state, operation, kit.now()), now=kit.now())
+        except Stale:
+            return found  # somebody else has moved it on
     return call(about.provider, "refund", lambda: provider.refund(account, ref, _refund_amount(operation, about), key))
 
 
@@ -188,6 +192,10 @@ def record_answer(
         error = PaymentError(ErrorClass.CONFLICT, ErrorCode.MISMATCH, f"The provider says {answer.amount}.")
         answer = Unknown(error, answer.exchange)
 
+    def is_over(found: Operation) -> bool:
+        # Whoever brings the answer to the newest try made its call; an older one may come late.
+        return source == "response" and found.tries == operation.tries
+
     def decide(current: PaymentState) -> Change | None:
         found = current.operation(operation.id)
         if found is None:
@@ -200,8 +208,12 @@ def record_answer(
             error = PaymentError(
                 ErrorClass.TIMEOUT_UNKNOWN, ErrorCode.OUTCOME_UNKNOWN, "The provider does not know it (yet)."
             )
-            return operations.record_unknown(current, found, error, answer.exchange, timing=kit.timing, now=now)
-        return operations.record_unknown(current, found, answer.error, answer.exchange, timing=kit.timing, now=now)
+            return operations.record_unknown(
+                current, found, error, answer.exchange, timing=kit.timing, now=now, is_over=is_over(found)
+            )
+        return operations.record_unknown(
+            current, found, answer.error, answer.exchange, timing=kit.timing, now=now, is_over=is_over(found)
+        )
 
     after, change = settle(kit, state.payment.tenant, state.payment.id, decide, state=state, mark=mark)
     if change is None and isinstance(answer, Effect) and answer.status is EffectStatus.PENDING:
@@ -300,5 +312,5 @@ def look_up_refund(
 ) -> EffectLookup:
     """Ask the provider for a refund of an attempt's charge, by its own id for it or by our key."""
     provider = kit.provider(about.provider)
-    account, ref = account_of(kit, about), charge_ref(state.payment, about)
+    account, ref = account_of(kit, about), charge_ref(kit, state.payment, about)
     return call(about.provider, "fetch_refund", lambda: provider.fetch_refund(account, ref, key, provider_reference))

@@ -22,7 +22,7 @@ from chalicelib.domain.outcome import Charge, ChargeStatus, Effect, EffectStatus
 from chalicelib.domain.states import AttemptStatus, OperationType, PaymentStatus
 from chalicelib.observability import logger, metric
 from chalicelib.services import payments
-from chalicelib.services.attempts import alarm_mismatch, look_up, record
+from chalicelib.services.attempts import alarm_mismatch, known_account, look_up, record
 from chalicelib.services.kit import settle
 from chalicelib.services.operations import look_up_refund, record_answer
 from chalicelib.storage.store import AlreadyApplied, Mark
@@ -56,7 +56,7 @@ def receive(kit: Kit, provider: str, account_id: str, headers: Mapping[str, str]
     After a 2xx the event is in the queue: nothing acknowledged is lost.
     """
     tenant = kit.merchants.owner_of_account(account_id)
-    account = kit.merchants.get(tenant).account(account_id) if tenant else None
+    account = known_account(kit, tenant, account_id) if tenant else None
     if tenant is None or account is None or account.provider != provider:
         raise NotFoundError("account_not_found", "There is no such provider account.", param="account")
     event = kit.provider(provider).parse_webhook(account, headers, body, kit.now())

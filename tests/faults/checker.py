@@ -114,6 +114,9 @@ def refunds_match(evidence: Evidence) -> Iterator[str]:
         found = [
             r for r in evidence.refunds if r["id"] == operation.get("provider_reference") or r["key"] == operation["id"]
         ]
+        if not found and operation["source"] == "provider":
+            # Some providers show a refund under another id than the bank keeps it by.
+            found = [r for r in evidence.refunds if r["key"] is None and r["id"] not in matched][:1]
         matched |= {refund["id"] for refund in found}
         state, status = [refund["status"] for refund in found], operation["status"]
         was_released = operation["type"] == "reversal" and not found  # the money was only held
@@ -390,8 +393,9 @@ def ends_as_expected(evidence: Evidence) -> Iterator[str]:
 def no_secret_is_stored(evidence: Evidence) -> Iterator[str]:
     secrets = [WEBHOOK_SECRET.removeprefix("whsec_")]
     for settings in evidence.world.bank.settings.values():
-        secrets += [settings.webhook_secret, *settings.credentials.values()]
-        secrets.remove(settings.credentials["account_id"])
+        declared = evidence.world.kit.provider(settings.personality).connection.credentials
+        secret = {credential.name for credential in declared if credential.secret}
+        secrets += [settings.webhook_secret, *(v for name, v in settings.credentials.items() if name in secret)]
     stored = repr([list(table.items()) for table in evidence.world.dynamo.tables.values()])
     yield from (f"{secret} lies in a table" for secret in secrets if secret in stored)
 

@@ -82,11 +82,15 @@ class Play:
         wait: int = 0,
     ) -> str:
         """POST /v1/payments for a UPI payment that ends as ``outcome``."""
-        kit = self.world.kit
         wish = payments.NewPayment(
             amount, "INR", {"type": "upi", "flow": "collect", "vpa": f"{outcome}@sim"}, capture=capture,
             order_id=order_id, customer={"country": country, "email": "a@example.com"},
         )  # fmt: skip
+        return self.create_wish(wish, wait)
+
+    def create_wish(self, wish: payments.NewPayment, wait: int = 0) -> str:
+        """POST /v1/payments."""
+        kit = self.world.kit
 
         def settled(made: PaymentState) -> PaymentState:
             waiting.until_settled(kit, TENANT, made.payment, wait)
@@ -237,6 +241,10 @@ class Play:
         """Payments expire after so many seconds."""
         kit = self.world.kit
         self.world.bring(replace(kit, timing=replace(kit.timing, payment_ttl=seconds)))
+
+    def keep_open(self) -> None:
+        """Whatever we want closed at the simulator, its customer can pay all the same."""
+        self.chaos(provider="simulator", operation="void", fault="technical", times=100)
 
     def silence_webhooks(self) -> None:
         """Every webhook gets lost from here on."""

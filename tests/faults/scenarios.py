@@ -131,6 +131,7 @@ def create_replaces_waiting_payment(play: Play) -> None:
 
 @scenario("canceled", "succeeded", order="paid")
 def create_replaces_and_the_first_succeeds_late(play: Play) -> None:
+    play.keep_open()
     order_id = play.order()
     first = play.create("action", order_id=order_id)
     play.settle(10)
@@ -416,6 +417,7 @@ def cancel_waiting_payment(play: Play) -> None:
 @scenario("canceled")
 def cancel_then_the_customer_pays(play: Play) -> None:
     """Late success of an attempt that was let go, heard of by webhook."""
+    play.keep_open()
     payment_id = play.create("action")
     play.settle(10)
     play.cancel(payment_id)
@@ -427,6 +429,7 @@ def cancel_then_the_customer_pays(play: Play) -> None:
 @scenario("canceled", plain=True)
 def cancel_then_the_customer_pays_unseen(play: Play) -> None:
     """The same with every webhook lost: the watch on the attempt finds it."""
+    play.keep_open()
     play.silence_webhooks()
     payment_id = play.create("action")
     play.settle(10)
