@@ -35,8 +35,9 @@ from chalicelib.providers.base import (
     Connection,
     Credential,
 )
-from chalicelib.providers.calls import Answer, call, integer, rows, text, unknown, unreadable
+from chalicelib.providers.calls import Answer, call, conflict, integer, rows, text, unknown, unreadable
 from chalicelib.providers.http import parse_json
+from chalicelib.providers.reasons import UNAVAILABLE, error_of
 from chalicelib.providers.signatures import digest, require
 
 if TYPE_CHECKING:
@@ -265,13 +266,7 @@ class RazorpayProvider:
             return answer
         if isinstance(answer, Unknown):
             # An order charges nobody, and nobody but us could pay this one: the charge was not sent.
-            error = PaymentError(
-                ErrorClass.PROVIDER_UNAVAILABLE,
-                ErrorCode.PROVIDER_UNAVAILABLE,
-                "The provider did not take the order; no charge was sent.",
-                answer.error.provider_code,
-            )
-            return NotSent(error, answer.exchange, answer.retry_after)
+            return NotSent(error_of(UNAVAILABLE, answer.error.provider_code), answer.exchange, answer.retry_after)
         if not answer.ok:
             if wire.RECEIPT_TAKEN in wire.description(answer):
                 return self._standing(account, intent, answer)
@@ -355,14 +350,8 @@ class RazorpayProvider:
         if isinstance(found, NotSent):
             return found
         if isinstance(found, Unknown):
-            error = PaymentError(
-                ErrorClass.PROVIDER_UNAVAILABLE,
-                ErrorCode.PROVIDER_UNAVAILABLE,
-                "The charge could not be looked up; nothing was sent.",
-                found.error.provider_code,
-            )
-            return NotSent(error, found.exchange, found.retry_after)
-        error = PaymentError(ErrorClass.CONFLICT, ErrorCode.CONFLICT, "The provider has no such charge.")
+            return NotSent(error_of(UNAVAILABLE, found.error.provider_code), found.exchange, found.retry_after)
+        error = conflict("The provider has no such charge.", None)
         return Effect(EffectStatus.FAILED, error=error, exchange=found.exchange)
 
     def _find_refund(self, account: Account, payment_id: str, key: str) -> EffectLookup:

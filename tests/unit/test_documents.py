@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from chalicelib.providers.http import UrllibHttpClient
+from chalicelib.providers.registry import NAMES, build
 from infra.settings import ROOT
 from tests.support.aws import template
 
@@ -137,3 +139,21 @@ def test_every_decision_is_in_the_list() -> None:
         title = record.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
         number, _, name = title.partition(" ")
         assert f"| [{number}]({record.name}) | {name} |" in listed
+
+
+# -- providers -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_provider_is_described_to_merchants(name: str) -> None:
+    provider = build(name, UrllibHttpClient())
+    (row,) = re.findall(rf"^\| `{name}`.*$", text_of("docs/api.md").partition("## Provider accounts")[2], re.MULTILINE)
+    _, _, credentials, methods, later, needs, _ = (cell.strip() for cell in row.split("|"))
+    can = provider.capabilities
+    assert set(re.findall("`([a-z_]+)`", credentials)) == {c.name for c in provider.connection.credentials}
+    optional = {c.name for c in provider.connection.credentials if not c.required}
+    assert set(re.findall(r"`([a-z_]+)`", "".join(re.findall(r"\[(.*?)\]", credentials)))) == optional
+    assert set(re.findall("`([a-z]+)`", methods)) == can.methods
+    told = can.methods if later == "all methods" else set(re.findall("`([a-z]+)`", later))
+    assert told == can.manual_capture
+    assert set(re.findall(r"`([a-z_.]+)`", needs)) == can.required
