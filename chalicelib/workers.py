@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 workers = Blueprint(__name__)
 
+_HINT_TRIES = 3  # how often an unsigned callback may make us ask in vain
 _SWEEP_SECONDS = 40.0  # of handing over per invocation, below the function's time-out
 
 
@@ -95,6 +96,10 @@ def ingest(event: dict[str, Any], _: object) -> dict[str, Any]:
         provider_event = provider_events.from_dict(message["event"])
         try:
             provider_events.ingest(kit(), tenant, account, provider_event)
+        except provider_events.Unconfirmed:
+            if provider_event.verified or received <= _HINT_TRIES:
+                raise
+            logger.warning("gave up asking about an unsigned callback", account=account)
         except provider_events.NoPayment as none:
             waits = kit().settings.orphan_waits
             if received <= len(waits):

@@ -436,6 +436,11 @@ def _parameters(target: Target, stack: dict[str, Any] | None, public_base_url: s
         urls = places.base_urls_by_adapter(HOST, local_settings().sandbox_port)
         parameters["ProviderBaseUrls"] = json.dumps(urls, sort_keys=True)
     elif settings.provider_base_urls:
+        if target.stage != "localstack":
+            message = (
+                f"RAILYARD_PROVIDER_BASE_URLS must not be set for {target.stage}: providers are reached where they are"
+            )
+            raise DeployError(message)
         parameters["ProviderBaseUrls"] = settings.provider_base_urls
     if settings.alarm_topic_arn:
         parameters["AlarmTopicArn"] = settings.alarm_topic_arn

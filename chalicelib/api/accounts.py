@@ -61,14 +61,17 @@ def test_provider_account(call: Call, account_id: str, body: schemas.Empty) -> R
 
 @api.route(
     f"{_ONE}/rotate-secret", methods=["POST"], scope="accounts:write", body=schemas.RotateIn,
-    response="ProviderAccount", errors=[404, 409],
+    response="ProviderAccount", idempotent=True, errors=[404],
 )  # fmt: skip
 def rotate_provider_account(call: Call, account_id: str, body: schemas.RotateIn) -> Reply:
     """Replace credentials; the old webhook secret is accepted for a while longer."""
-    account = accounts.rotate(
-        call.kit, call.tenant, account_id, body.credentials, keep_previous=body.keep_previous, by=call.key_id
+    return call.once(
+        lambda idem: accounts.rotate(
+            call.kit, call.tenant, account_id, body.credentials, idem, keep_previous=body.keep_previous, by=call.key_id
+        ),
+        lambda account: _render(call, account),
+        secret=True,
     )
-    return Reply(_render(call, account))
 
 
 @api.route(

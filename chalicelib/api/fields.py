@@ -93,6 +93,8 @@ def _country(code: str) -> str:
 
 
 def _ip(text: str) -> str:
+    if "%" in text:  # an interface's name, which could be anything
+        raise PydanticCustomError("invalid_field", "Not an IP address.")
     try:
         return str(ipaddress.ip_address(text))
     except ValueError:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 Network = Literal["visa", "mastercard", "amex", "rupay", "diners", "discover", "jcb", "maestro", "unknown"]
 
-MIN_LENGTH, MAX_LENGTH = 12, 19  # digits; ISO/IEC 7812-1 allows up to 19, Maestro's shortest have 12
+# Digits. ISO/IEC 7812-1 allows up to 19. Of the 12 or 13 that some old cards have, the ten that are kept
+# would leave too few to guess.
+MIN_LENGTH, MAX_LENGTH = 14, 19
 _IIN, _LAST = 6, 4  # digits that may be kept and shown, PCI DSS 3.4.1
 _DOUBLED_MAX = 9
 

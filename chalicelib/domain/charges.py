@@ -36,6 +36,7 @@ _A, _P, _C = AttemptStatus, PaymentStatus, ChargeStatus
 
 # Of a next action the payment keeps all, and its event only what is small and nobody's name or address.
 _LARGE_OR_PERSONAL = frozenset({"fields", "params"})
+_ANOTHER = "another_charge"  # where an attempt notes a second charge that it was told of
 NOT_FOUND_READS = 2  # a look-up that finds nothing is definite only the second time
 
 
@@ -44,7 +45,15 @@ class Mismatch(Exception):
 
 
 def check_charge(attempt: Attempt, charge: Charge) -> None:
-    """Raise Mismatch unless the provider talks about our amount and currency."""
+    """Raise Mismatch unless the provider talks about our charge, our amount and our currency."""
+    for name, ours in attempt.data.items():
+        theirs = charge.data.get(name, ours)
+        if name.endswith("_id") and theirs != ours:
+            msg = f"{attempt.id}: the provider says {name} {theirs}, ours is {ours}"
+            raise Mismatch(msg)
+    if charge.status in (_C.SUCCEEDED, _C.AUTHORIZED) and (charge.amount is None or charge.currency is None):
+        msg = f"{attempt.id}: the provider says {charge.status} and not of what amount"
+        raise Mismatch(msg)
     if charge.amount is not None and charge.amount != attempt.amount:
         msg = f"{attempt.id}: the provider says amount {charge.amount}, we asked for {attempt.amount}"
         raise Mismatch(msg)
@@ -73,13 +82,15 @@ def record_charge(
     """
     check_charge(attempt, charge)
     recorder = _Recorder(Draft(state, now), attempt, charge, may_continue, timing, authorization_window, source)
+    if recorder.is_another():
+        return recorder.another()
     if attempt.is_open:
         return recorder.open_attempt()
     if attempt.status is _A.AUTHORIZED:
         return recorder.authorized_attempt()
     if attempt.status in ATTEMPT_LATE or attempt.status is _A.LATE_SUCCEEDED:
         return recorder.late()
-    return None
+    return recorder.another()
 
 
 @dataclass(slots=True)
@@ -116,6 +127,25 @@ class _Recorder:
 
     def _due(self, seconds: float) -> datetime:
         return self.draft.now + timedelta(seconds=seconds)
+
+    # -- the provider's page took money twice --------------------------------------------------
+
+    def is_another(self) -> bool:
+        """Whether this is a second charge under one reference: another id than that of the one that took money."""
+        ours, theirs = self.attempt.provider_reference, self.charge.provider_reference
+        took = self.attempt.status in (_A.AUTHORIZED, _A.SUCCEEDED, _A.CAPTURED, _A.LATE_SUCCEEDED, _A.REVERSED)
+        takes = self.charge.status in (_C.SUCCEEDED, _C.AUTHORIZED)
+        return took and takes and ours is not None and theirs is not None and ours != theirs
+
+    def another(self) -> Change | None:
+        """One charge is kept, and it is not this one. No attempt of ours made it, so a person gives it back."""
+        theirs = self.charge.provider_reference or ""
+        if not self.is_another() or self.attempt.data.get(_ANOTHER) == theirs:
+            return None
+        self.draft.set_attempt(self.attempt, data={**self.attempt.data, _ANOTHER: theirs})
+        self.draft.set_payment(needs_attention=True)
+        self.draft.emit("attempt.charged_twice", provider_reference=theirs, facts=self._facts())
+        return self.draft.change()
 
     # -- the payment still waits for this attempt ----------------------------------------------
 

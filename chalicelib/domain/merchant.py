@@ -37,6 +37,7 @@ class Account:
     created_at: datetime | None = None  # None: made before this was kept
     updated_at: datetime | None = None
     previous: Sequence[OldSecret] = ()
+    rotated_at: datetime | None = None  # when its credentials were last changed
     version: int = 0  # raised by every change
 
     @property
@@ -66,7 +67,7 @@ def rotated(
         webhook_secrets=(*current, *(secret.value for secret in previous)),
         previous=previous,
     )
-    return account if after == account else replace(after, updated_at=now, version=account.version + 1)
+    return account if after == account else replace(after, updated_at=now, rotated_at=now, version=account.version + 1)
 
 
 @dataclass(frozen=True, slots=True)

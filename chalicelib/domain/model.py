@@ -153,6 +153,8 @@ class Operation:
     due_at: datetime | None
     deadline_at: datetime | None = None  # until then the provider call may still be under way
     called_at: datetime | None = None  # when the provider was last asked to act, and not only asked
+    calls: int = 0  # how often it was
+    not_found: int = 0  # how often since then, past the settle window, it knew nothing of it
     provider_reference: str | None = None
     error: PaymentError | None = None
     tries: int = 0  # provider calls so far, resolves included

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+import re
+from decimal import Decimal
 
 MAX_AMOUNT = 99_999_999_999  # minor units
+_PLAIN = re.compile(r"[0-9]{1,15}(\.[0-9]{1,10})?", re.ASCII)  # no exponent, no sign, and not too long to look at
 
 # ISO 4217 minor-unit exponents of what people pay with. Left out on purpose: codes without a minor unit
 # (XAU, XXX and other X-codes), and units of account and fund codes that nobody holds in a purse (CLF, USN,
@@ -47,11 +49,12 @@ def from_decimal(value: object, currency: str) -> int | None:
     exponent = EXPONENTS.get(currency)
     if exponent is None or isinstance(value, bool | float) or not isinstance(value, str | int | Decimal):
         return None
-    if isinstance(value, str) and not (value.isascii() and value[:1].isdigit()):
+    written = value if isinstance(value, str) else f"{value}"  # a Decimal is not expanded: 1E+9 stays so
+    if not _PLAIN.fullmatch(written):
         return None
-    try:
-        scaled = Decimal(value).scaleb(exponent)
-        amount = int(scaled)
-    except (InvalidOperation, ValueError, OverflowError):
+    whole, _, part = written.partition(".")
+    digits = part.rstrip("0")
+    if len(digits) > exponent:
         return None
-    return amount if amount == scaled and 0 <= amount <= MAX_AMOUNT else None
+    amount = int(whole + digits.ljust(exponent, "0"))
+    return amount if amount <= MAX_AMOUNT else None

@@ -140,6 +140,7 @@ def begin(state: PaymentState, operation: Operation, timing: Timing, now: dateti
         status=_X.SENT,
         tries=operation.tries + 1,
         called_at=now,
+        calls=operation.calls + 1,
         deadline_at=now + timedelta(seconds=timing.call),
         due_at=now + timedelta(seconds=timing.call + timing.lease),
     )
@@ -161,6 +162,8 @@ def record_effect(
     is_return = effect.status is _E.RETURNED or failed_after_all
     if operation.status is _X.SUCCEEDED and is_return:
         return _returned(draft, operation, timing, facts)
+    if operation.status is _X.FAILED and effect.status is _E.SUCCEEDED:
+        return _made_after_all(draft, operation, effect, facts)
     if operation.status not in OPERATION_OPEN:
         return None
     reference = effect.provider_reference or operation.provider_reference
@@ -177,6 +180,27 @@ def record_effect(
         settled = _settle(draft, operation, effect, facts)
         return _returned(draft, operation, timing, facts) or settled
     return _settle(draft, operation, effect, facts)
+
+
+def _made_after_all(draft: Draft, operation: Operation, effect: Effect, facts: dict[str, object]) -> Change | None:
+    """A refund or reversal that was given up as failed has gone out all the same: facts are never refused."""
+    attempt = _attempt_of(draft, operation)
+    if operation.type is _T.REVERSAL:
+        can = attempt.status is AttemptStatus.LATE_SUCCEEDED and attempt.captured
+        return _settle_reversal(draft, operation, attempt, effect, facts) if can else None
+    if operation.type is not _T.REFUND:
+        return None
+    payment = draft.payment
+    excess = operation.amount > payment.amount_refundable
+    reference = effect.provider_reference or operation.provider_reference
+    done = draft.set_operation(operation, status=_X.SUCCEEDED, provider_reference=reference, error=None)
+    draft.set_payment(
+        amount_refunded=payment.amount_refunded + operation.amount,
+        needs_attention=payment.needs_attention or excess,
+    )
+    draft.post("refund_by_provider", attempt, operation.amount, operation)
+    draft.emit("refund.succeeded", operation=done, excess=excess, facts=facts)
+    return draft.change()
 
 
 def _attempt_of(draft: Draft, operation: Operation) -> Attempt:
@@ -291,10 +315,12 @@ def record_unknown(
     timing: Timing,
     now: datetime,
     is_over: bool = False,
+    not_found: bool = False,
 ) -> Change | None:
     """The provider's answer to an operation is lost or was never reached: try again later, by the same key.
 
-    ``is_over`` says that nobody's call is under way any more, so that the next one need not wait for its deadline.
+    ``is_over`` says that nobody's call is under way any more, so that the next one need not wait for its deadline;
+    ``not_found`` that the provider knew nothing of it when it had to.
     """
     if operation.status not in (_X.SENT, _X.UNKNOWN):
         return None
@@ -310,6 +336,7 @@ def record_unknown(
         error=error,
         due_at=now + timedelta(seconds=wait + timing.lease),
         deadline_at=now if is_over else operation.deadline_at,
+        not_found=operation.not_found + (1 if not_found else 0),
     )
     draft.emit(f"{operation.type}.unknown", operation=unknown, facts=facts)
     return draft.change()
@@ -331,19 +358,22 @@ def try_again(state: PaymentState, operation: Operation, timing: Timing, now: da
 def send_again(state: PaymentState, operation: Operation, now: datetime) -> Change:
     """Note that a provider without keys is asked once more, before it is: see ``may_send_again``."""
     draft = Draft(state, now)
-    draft.set_operation(operation, called_at=now)
+    draft.set_operation(operation, called_at=now, calls=operation.calls + 1, not_found=0)
     draft.emit(f"{operation.type}.sent_again", operation_id=operation.id)
     return draft.change()
 
 
-def may_send_again(operation: Operation, *, settle_window: float, timing: Timing, now: datetime) -> bool:
-    """Whether an operation that its provider does not know, and has no key to know it by, never arrived.
-
-    Only past the last call and the settle window (seconds), and not at the first look.
-    """
+def is_settled(operation: Operation, *, settle_window: float, timing: Timing, now: datetime) -> bool:
+    """Whether a provider that still knows nothing of an operation must have known: past the last call's
+    deadline and the settle window (seconds)."""
     called_at = operation.called_at or operation.created_at
-    settled = now > called_at + timedelta(seconds=timing.call + settle_window)
-    return settled and operation.tries > NOT_FOUND_READS
+    return now > called_at + timedelta(seconds=timing.call + settle_window)
+
+
+def may_send_again(operation: Operation) -> bool:
+    """Whether an operation whose provider has no key to know it by never arrived, as two reads say. Once only:
+    who loses two of them is left to a person."""
+    return operation.not_found >= NOT_FOUND_READS and operation.calls <= 1
 
 
 def to_manual_review(

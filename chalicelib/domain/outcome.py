@@ -83,6 +83,7 @@ class Effect:
     currency: str | None = None
     error: PaymentError | None = None
     exchange: Exchange | None = None
+    key: str | None = None  # our operation id, when the provider's own answer carries it
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,13 +124,13 @@ class EventKind(StrEnum):
     CHARGE = "charge"
     REFUND = "refund"
     DISPUTE = "dispute"
-    HINT = "hint"  # unsigned: says where to look, proves nothing
+    HINT = "hint"  # says where to look, proves nothing
     IGNORED = "ignored"
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderEvent:
-    """An event from a provider in our terms, verified unless it is a HINT.
+    """An event from a provider in our terms. ``verified`` is False for what nobody has signed: always a HINT.
 
     ``reference`` is our own attempt reference when the payload carries it (it begins with the
     payment id); ``provider_reference`` is the provider's charge id; ``refund_key`` is our
@@ -145,6 +146,7 @@ class ProviderEvent:
     charge: Charge | None = None
     effect: Effect | None = None
     refund_key: str | None = None
+    verified: bool = True
 
 
 @dataclass(frozen=True, slots=True)

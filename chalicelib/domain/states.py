@@ -132,7 +132,7 @@ OPERATION_MOVES: Mapping[OperationStatus, frozenset[OperationStatus]] = {
     _X.UNKNOWN: frozenset({_X.SUCCEEDED, _X.FAILED, _X.MANUAL_REVIEW}),
     _X.MANUAL_REVIEW: frozenset({_X.SUCCEEDED, _X.FAILED}),
     _X.SUCCEEDED: frozenset({_X.RETURNED}),  # refunds and reversals only
-    _X.FAILED: frozenset(),
+    _X.FAILED: frozenset({_X.SUCCEEDED}),  # refunds and reversals only: it went out after all
     _X.RETURNED: frozenset(),
 }
 

@@ -85,6 +85,7 @@ class Credential:
     name: str
     secret: bool = True  # never shown again
     required: bool = True
+    identity: bool = False  # names the account at the provider: another one is another account, and connected as one
     # How it begins in each mode, so that a test key can never become part of a live account.
     prefixes: Mapping[Mode, str] = field(default_factory=dict)
 

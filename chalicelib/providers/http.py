@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import ssl
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from time import perf_counter
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 MAX_ANSWER = 1024 * 1024  # bytes
 _CHUNK = 64 * 1024
 _NO_BODY = (204, 304)
+_LONGEST_NUMBER = 40  # characters
 _POOLS = 8
 _CONNECTIONS = 32  # per provider host; more callers wait at most the connect time-out
 
@@ -236,10 +237,22 @@ def _no_constant(name: str) -> NoReturn:
     raise ValueError(message)
 
 
+def _exact(text: str) -> Decimal:
+    """A number with a fraction or exponent, to the digit; nobody means one of this size."""
+    if len(text) > _LONGEST_NUMBER:
+        message = "a number is too long"
+        raise ValueError(message)
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        message = "a number is out of range"
+        raise ValueError(message) from None
+
+
 def parse_json(body: bytes) -> object:
     """Strict JSON with exact numbers; raises ValueError for anything else, whatever is wrong with it."""
     try:
-        value: object = json.loads(body.decode("utf-8"), parse_float=Decimal, parse_constant=_no_constant)
+        value: object = json.loads(body.decode("utf-8"), parse_float=_exact, parse_constant=_no_constant)
     except RecursionError:
         message = "nested too deeply"
         raise ValueError(message) from None

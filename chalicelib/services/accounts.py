@@ -1,7 +1,7 @@
 """Provider accounts: connect one, test it, rotate its secrets, take it out of routing and back in.
 
 What a crash does: before a write nothing has happened, after it everything has. A repeat of
-``connect`` meets its idempotency key; ``rotate`` and ``set_enabled`` repeated change nothing. Of two
+``connect`` or ``rotate`` meets its idempotency key; ``set_enabled`` repeated changes nothing. Of two
 rotations at once one wins and the other is told. Accounts are never deleted: what they have charged
 must stay within reach.
 """
@@ -108,16 +108,22 @@ def connection_of(kit: Kit, account: Account) -> Connection:
 
 
 def rotate(
-    kit: Kit, tenant: Tenant, account_id: str, given: Mapping[str, str], *, keep_previous: bool, by: str
+    kit: Kit, tenant: Tenant, account_id: str, given: Mapping[str, str], idem: Idem, *, keep_previous: bool, by: str
 ) -> Account:
     """Put new credentials in place of those of the same names; the others stay.
 
     The webhook secret that is replaced is accepted for a while longer, unless ``keep_previous`` is
-    False. Raises NotFoundError, InvalidRequest, or StateConflict if somebody else changed the account.
+    False. The request's key keeps one that comes late from undoing a later rotation. Raises KeyTaken,
+    NotFoundError, InvalidRequest, or StateConflict if somebody else changed the account.
     """
     account = get(kit, tenant, account_id)
     connection = connection_of(kit, account)
     _check(connection, tenant.mode, given)
+    for declared in connection.credentials:
+        name = declared.name
+        if declared.identity and given.get(name) not in (None, account.credentials.get(name)):
+            detail = "This names another account at the provider. Connect it as one of its own."
+            raise InvalidRequest("invalid_field", detail, param=f"credentials.{name}")
     now = kit.now()
     keep_until = now + timedelta(seconds=kit.settings.rotation_overlap) if keep_previous else None
     after = rotated(account, given, connection.webhook_secret, keep_until=keep_until, now=now)
@@ -129,7 +135,7 @@ def rotate(
             f"{MAX_PREVIOUS} earlier webhook secrets are still accepted. Wait, or drop them: keep_previous false.",
         )
     try:
-        kit.merchants.change_account(tenant, after)
+        kit.merchants.change_account(tenant, after, now=now, claim=idem.claim(after, account_id, now))
     except TooLong:
         _refuse_length()
     except Stale as stale:

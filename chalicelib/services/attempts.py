@@ -109,9 +109,9 @@ def ask_again(kit: Kit, state: PaymentState, opened: Attempt) -> ChargeLookup:
     """Repeat the call under its key while the provider promises that this is safe, else look up."""
     age = (kit.now() - opened.created_at).total_seconds()
     window = kit.provider(opened.provider).capabilities.idempotency_window
-    if age < window and kit.now() < state.payment.expires_at:
-        answer = _charge(kit, state.payment, opened)
-        return _unless_not_sent(answer)
+    may_repeat = age < window and kit.now() < state.payment.expires_at
+    if may_repeat and not has_moved(account_of(kit, opened), opened):
+        return _unless_not_sent(_charge(kit, state.payment, opened))
     return look_up(kit, state, opened)
 
 
@@ -123,7 +123,26 @@ def look_up(kit: Kit, state: PaymentState, opened: Attempt) -> ChargeLookup:
         "fetch",
         lambda: kit.provider(opened.provider).fetch(account, charge_ref(kit, state.payment, opened)),
     )
+    if isinstance(answer, NotFound) and has_moved(account, opened):
+        return unknown_elsewhere(answer)
     return _unless_not_sent(answer)
+
+
+def has_moved(account: Account, about: Attempt) -> bool:
+    """Whether an account's credentials are others than those an attempt was made with.
+
+    They may be another account's, whatever we asked for: what it does not know may be known at the old one,
+    and what is repeated there is made a second time.
+    """
+    return account.rotated_at is not None and about.created_at < account.rotated_at
+
+
+def unknown_elsewhere(answer: NotFound) -> Unknown:
+    """Not found, but with other credentials than it was made with: that says nothing."""
+    error = PaymentError(
+        ErrorClass.TIMEOUT_UNKNOWN, ErrorCode.OUTCOME_UNKNOWN, "The account's credentials have changed since."
+    )
+    return Unknown(error, answer.exchange)
 
 
 def _unless_not_sent(answer: ChargeLookup) -> ChargeLookup:
@@ -164,6 +183,13 @@ def record(
         alarm_mismatch(payment.id, about, taken)
         error = PaymentError(ErrorClass.CONFLICT, ErrorCode.MISMATCH, str(taken))
         after, change = settle(kit, payment.tenant, payment.id, lambda current: _not_ours(kit, current, about, error))
+    if change is not None and any(event.type == "attempt.charged_twice" for event in change.events):
+        logger.error(
+            "%s: its provider has charged twice under one reference; give the second one back in its dashboard",
+            payment.id,
+            payment_id=payment.id,
+        )
+        metric("ProviderMismatch", provider=about.provider)
     now_is = after.attempt(about.id)
     if change is not None and now_is is not None and now_is.status is AttemptStatus.DECLINED:
         close_unpaid(kit, payment, about)

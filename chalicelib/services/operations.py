@@ -16,7 +16,15 @@ from chalicelib.domain.errors import ErrorClass, ErrorCode, NotFoundError, Payme
 from chalicelib.domain.outcome import Charge, ChargeStatus, Effect, EffectStatus, NotFound, Unknown
 from chalicelib.domain.states import OPERATION_OPEN, OperationStatus, OperationType
 from chalicelib.observability import logger, metric
-from chalicelib.services.attempts import account_of, call, charge_ref, look_up, record
+from chalicelib.services.attempts import (
+    account_of,
+    call,
+    charge_ref,
+    has_moved,
+    look_up,
+    record,
+    unknown_elsewhere,
+)
 from chalicelib.services.kit import committed, load_state, settle
 from chalicelib.storage.store import Stale
 
@@ -154,10 +162,7 @@ def _call(kit: Kit, state: PaymentState, operation: Operation, about: Attempt, *
     window = provider.capabilities.operation_idempotency_window
     if again and age >= window:
         found = _fetch_refund(kit, state, operation, about)
-        never_arrived = isinstance(found, NotFound) and operations.may_send_again(
-            operation, settle_window=provider.capabilities.settle_window, timing=kit.timing, now=kit.now()
-        )
-        if window or not never_arrived:
+        if window or not isinstance(found, NotFound) or not operations.may_send_again(operation):
             return found
         try:
             kit.store.commit(operations.send_again(state, operation, kit.now()), now=kit.now())
@@ -208,9 +213,16 @@ def record_answer(
             error = PaymentError(
                 ErrorClass.TIMEOUT_UNKNOWN, ErrorCode.OUTCOME_UNKNOWN, "The provider does not know it (yet)."
             )
-            return operations.record_unknown(
-                current, found, error, answer.exchange, timing=kit.timing, now=now, is_over=is_over(found)
+            settled = operations.is_settled(
+                found,
+                settle_window=kit.provider(_attempt(current, found).provider).capabilities.settle_window,
+                timing=kit.timing,
+                now=now,
             )
+            return operations.record_unknown(
+                current, found, error, answer.exchange, timing=kit.timing, now=now, is_over=is_over(found),
+                not_found=settled,
+            )  # fmt: skip
         return operations.record_unknown(
             current, found, answer.error, answer.exchange, timing=kit.timing, now=now, is_over=is_over(found)
         )
@@ -313,4 +325,5 @@ def look_up_refund(
     """Ask the provider for a refund of an attempt's charge, by its own id for it or by our key."""
     provider = kit.provider(about.provider)
     account, ref = account_of(kit, about), charge_ref(kit, state.payment, about)
-    return call(about.provider, "fetch_refund", lambda: provider.fetch_refund(account, ref, key, provider_reference))
+    found = call(about.provider, "fetch_refund", lambda: provider.fetch_refund(account, ref, key, provider_reference))
+    return unknown_elsewhere(found) if isinstance(found, NotFound) and has_moved(account, about) else found

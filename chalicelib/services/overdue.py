@@ -105,8 +105,11 @@ def _overdue(kit: Kit, current: PaymentState, attempt_id: str) -> Change | None:
 
 def _expire_if_over(kit: Kit, state: PaymentState) -> None:
     """Expire the payment if its time is over and nothing of it may still be a charge."""
+    before = state
 
     def decide(current: PaymentState) -> Change | None:
+        nonlocal before
+        before = current
         payment, opened = current.payment, current.open_attempt
         waits = opened is None or opened.status is AttemptStatus.ACTION_REQUIRED
         is_unfinished = payment.status in (_P.CREATED, _P.PROCESSING, _P.REQUIRES_ACTION, _P.REQUIRES_REVIEW)
@@ -115,8 +118,8 @@ def _expire_if_over(kit: Kit, state: PaymentState) -> None:
         return lifecycle.give_up(current, _P.EXPIRED, kit.timing, kit.now())
 
     _, change = settle(kit, state.payment.tenant, state.payment.id, decide, state=state)
-    if change is not None and state.open_attempt is not None:
-        attempts.close_unpaid(kit, state.payment, state.open_attempt)
+    if change is not None and before.open_attempt is not None:
+        attempts.close_unpaid(kit, before.payment, before.open_attempt)
 
 
 def _release_if_over(kit: Kit, state: PaymentState) -> None:

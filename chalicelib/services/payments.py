@@ -103,10 +103,10 @@ def create(kit: Kit, tenant: Tenant, wish: NewPayment, idem: Idem) -> PaymentSta
             pause(kit, number)
             continue
         committed(None, state, change)
-        if change.also is not None and replaced is not None:
-            _close_unpaid(kit, replaced)
         if state.payment.status is _P.CREATED:
             start(kit, state.payment)
+        if change.also is not None and replaced is not None:
+            _close_unpaid(kit, replaced)
         return state
     raise Contended(f"Order {wish.order_id}")
 
@@ -227,8 +227,11 @@ def cancel(kit: Kit, tenant: Tenant, payment_id: str, idem: Idem) -> PaymentStat
     current = load_state(kit, tenant, payment_id)
     if current.payment.status is _P.REQUIRES_ACTION:
         current = ask_provider(kit, current, "cancel")
+    before = current
 
     def decide(now_state: PaymentState) -> Change | None:
+        nonlocal before
+        before = now_state
         payment = now_state.payment
         if payment.status is _P.AUTHORIZED:
             can = kit.provider(payment.provider or "").capabilities
@@ -250,7 +253,7 @@ def cancel(kit: Kit, tenant: Tenant, payment_id: str, idem: Idem) -> PaymentStat
         kit, tenant, payment_id, decide, state=current, claim=lambda made: idem.claim(made, payment_id, kit.now())
     )
     if after.payment.status is _P.CANCELED:
-        _close_unpaid(kit, current)
+        _close_unpaid(kit, before)
     return after
 
 

@@ -3,9 +3,10 @@
 The route verifies, queues, answers. The mark that keeps an event from counting twice is part of the
 transaction of its effect, so a crash leaves both or neither.
 
-Some providers sign nothing. Such a callback is a hint: few of them are let in, and all that one does
-is to make us ask the provider, whose answer then counts like a signed event. It needs no mark:
-hearing the same fact twice changes nothing, and a forged hint must not use up the real one's.
+Some callbacks are signed by nobody, or their signature leaves out what matters. Such a one is a hint:
+all that it does is to make us ask the provider, whose answer then counts like a signed event. It needs
+no mark: hearing the same fact twice changes nothing, and a forged hint must not use up the real one's.
+Of those that nobody signed few are let in, and none is kept.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.domain import operations
-from chalicelib.domain.charges import Mismatch
+from chalicelib.domain.charges import Mismatch, check_charge
 from chalicelib.domain.errors import ErrorClass, ErrorCode, NotFoundError, PaymentError, RateLimited
 from chalicelib.domain.ids import parse_attempt_reference
 from chalicelib.domain.outcome import Charge, ChargeStatus, Effect, EffectStatus, EventKind, NotFound, ProviderEvent
-from chalicelib.domain.states import AttemptStatus, OperationType, PaymentStatus
+from chalicelib.domain.states import OPERATION_OPEN, AttemptStatus, OperationStatus, OperationType, PaymentStatus
 from chalicelib.observability import logger, metric
+from chalicelib.providers.base import BadSignature
 from chalicelib.services import payments
 from chalicelib.services.attempts import alarm_mismatch, known_account, look_up, record
 from chalicelib.services.kit import settle
@@ -30,6 +32,7 @@ from chalicelib.storage.store import AlreadyApplied, Mark
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from chalicelib.domain.merchant import Account
     from chalicelib.domain.model import Attempt, Change, Operation, PaymentState, Tenant
     from chalicelib.services.kit import Kit
 
@@ -59,15 +62,28 @@ def receive(kit: Kit, provider: str, account_id: str, headers: Mapping[str, str]
     account = known_account(kit, tenant, account_id) if tenant else None
     if tenant is None or account is None or account.provider != provider:
         raise NotFoundError("account_not_found", "There is no such provider account.", param="account")
-    event = kit.provider(provider).parse_webhook(account, headers, body, kit.now())
+    try:
+        event = kit.provider(provider).parse_webhook(account, headers, body, kit.now())
+    except BadSignature:
+        # Its secret may have been rotated a moment ago: then this environment's cache is behind.
+        fresh = _read_again(kit, tenant, account)
+        if fresh is None:
+            raise
+        event = kit.provider(provider).parse_webhook(fresh, headers, body, kit.now())
     metric("ProviderEvent", provider=provider, kind=str(event.kind))
     if event.kind is EventKind.IGNORED:
         logger.info("provider event ignored", type=event.type, account=account_id)
         return
-    if event.kind is EventKind.HINT:
+    if not event.verified:
         _let_in(kit, account_id, event)
     message = {"merchant_id": tenant.merchant_id, "mode": tenant.mode, "account": account_id, "event": to_dict(event)}
     kit.queues.send("provider-events", [message])
+
+
+def _read_again(kit: Kit, tenant: Tenant, account: Account) -> Account | None:
+    """The account past the cache, if it has other secrets there."""
+    fresh = kit.merchants.reread(tenant, account.id)
+    return None if fresh is None or set(fresh.webhook_secrets) <= set(account.webhook_secrets) else fresh
 
 
 def _let_in(kit: Kit, account_id: str, event: ProviderEvent) -> None:
@@ -121,16 +137,37 @@ def _confirmed(kit: Kit, state: PaymentState, about: Attempt, hint: ProviderEven
     else:
         effect = look_up_refund(kit, state, about, hint.refund_key or "", hint.effect.provider_reference)
         if isinstance(effect, Effect):
-            return replace(hint, kind=EventKind.REFUND, charge=None, effect=effect)
+            key = effect.key or hint.refund_key
+            if key is None and _one_may_be_ours(state, about):
+                raise Unconfirmed(hint.dedupe_key)  # once ours has its provider's id, the two can be told apart
+            return replace(hint, kind=EventKind.REFUND, charge=None, effect=effect, refund_key=key)
         said = effect
     if isinstance(said, NotFound):
-        logger.warning("an unsigned callback told of something its provider does not know", payment_id=state.payment.id)
-        return replace(hint, kind=EventKind.IGNORED, charge=None, effect=None)
+        raise NoPayment(hint.dedupe_key)  # not yet, perhaps
     raise Unconfirmed(hint.dedupe_key)
 
 
+def _one_may_be_ours(state: PaymentState, about: Attempt) -> bool:
+    """Whether a refund or reversal of ours is on its way that we know no provider's id of."""
+    return any(
+        operation.attempt_id == about.id
+        and operation.type in (OperationType.REFUND, OperationType.REVERSAL)
+        and operation.status in OPERATION_OPEN
+        and operation.provider_reference is None
+        for operation in state.operations
+    )
+
+
 def _take_in_charge(kit: Kit, state: PaymentState, about: Attempt, charge: Charge, mark: Mark | None) -> PaymentState:
-    if charge.status in _OVERTAKEN and (about.is_open or about.status is AttemptStatus.AUTHORIZED):
+    check_charge(about, charge)
+    if about.is_open and any(name.endswith("_id") and name not in about.data for name in charge.data):
+        # It names an order that we do not know to be this attempt's: only the provider, asked by our own
+        # reference, can say. A browser may have chosen what an event calls our reference.
+        asked = look_up(kit, state, about)
+        if not isinstance(asked, Charge):
+            raise Unconfirmed(about.reference)
+        charge = asked
+    elif charge.status in _OVERTAKEN and (about.is_open or about.status is AttemptStatus.AUTHORIZED):
         # Events overtake each other, and a failed charge may have succeeded since: the provider's word of
         # now decides. Otherwise two orders of the same events would end in two different ways.
         now = look_up(kit, state, about)
@@ -146,6 +183,12 @@ def _take_in_refund(
     kit: Kit, state: PaymentState, about: Attempt, event: ProviderEvent, effect: Effect, mark: Mark | None
 ) -> None:
     ours = _our_operation(state, about, event, effect)
+    if ours is not None and ours.status is OperationStatus.FAILED and effect.status is EffectStatus.SUCCEEDED:
+        # Either it went out after all, or it was sent back and this is the older of two events.
+        asked = look_up_refund(kit, state, about, ours.id, effect.provider_reference)
+        if not isinstance(asked, Effect):
+            raise Unconfirmed(event.dedupe_key)
+        effect = asked
     if ours is not None:
         record_answer(kit, state, ours, effect, source="webhook", mark=mark)
         return
@@ -207,7 +250,11 @@ def _short(dedupe_key: str) -> str:
 
 def keep_orphan(kit: Kit, tenant: Tenant, account_id: str, event: ProviderEvent) -> None:
     """Nothing of ours matches the event after all: keep it for people, and raise the alarm."""
-    kit.store.add_orphan(tenant, account_id, _short(event.dedupe_key), to_dict(event), kit.now())
+    if not event.verified:  # anybody can make these up, as many as they like
+        logger.warning("an unsigned callback matches nothing", account=account_id, type=event.type)
+        metric("HintWithoutMatch")
+        return
+    kit.store.add_orphan(tenant, account_id, _short(f"{event.kind}/{event.dedupe_key}"), to_dict(event), kit.now())
     logger.error(
         "a provider event matches no payment of ours; it is kept: see docs/operations.md, orphan events",
         account=account_id,
@@ -232,6 +279,7 @@ def from_dict(stored: Mapping[str, Any]) -> ProviderEvent:
         reference=stored.get("reference"),
         provider_reference=stored.get("provider_reference"),
         refund_key=stored.get("refund_key"),
+        verified=stored.get("verified", True),
         charge=None
         if charge is None
         else Charge(

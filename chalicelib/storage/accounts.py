@@ -40,6 +40,7 @@ def to_item(vault: Vault, tenant: Tenant, account: Account) -> AccountItem:
         disabled=None if account.enabled else True,
         created_at=account.created_at,
         updated_at=account.updated_at,
+        rotated_at=account.rotated_at,
         version=account.version or None,
     )
 
@@ -67,6 +68,7 @@ def from_item(vault: Vault, tenant: Tenant, item: AccountItem, now: datetime) ->
         name=item.name,
         created_at=item.created_at,
         updated_at=item.updated_at,
+        rotated_at=item.rotated_at,
         previous=tuple(previous),
         version=int(item.version or 0),
     )

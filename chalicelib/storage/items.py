@@ -179,6 +179,8 @@ class OperationItem(_Indexed, discriminator="operation"):
     updated_at = UTCDateTimeAttribute()
     deadline_at = UTCDateTimeAttribute(null=True)
     called_at = UTCDateTimeAttribute(null=True)
+    calls = NumberAttribute(null=True)
+    not_found = NumberAttribute(null=True)
     provider_reference = UnicodeAttribute(null=True)
     error = JSON(null=True)
     tries = NumberAttribute()
@@ -383,6 +385,7 @@ class AccountItem(MerchantsItem, discriminator="account"):
     disabled = BooleanAttribute(null=True)
     created_at = UTCDateTimeAttribute(null=True)
     updated_at = UTCDateTimeAttribute(null=True)
+    rotated_at = UTCDateTimeAttribute(null=True)
     version = NumberAttribute(null=True)
 
 

@@ -18,7 +18,7 @@ from chalicelib.domain.routing import Rule
 from chalicelib.storage import accounts, items
 from chalicelib.storage.items import AccountItem, AccountOwnerItem, ApiKeyItem, MerchantsItem, SettingsItem
 from chalicelib.storage.queries import Page
-from chalicelib.storage.store import Stale, put_if, write_new
+from chalicelib.storage.store import Stale, put_if, write_claimed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +58,7 @@ class Merchants:
         self._clock = clock
         self._ttl = ttl
         self._cache: dict[tuple[str, ...], tuple[float, Any]] = {}
+        self._reread: dict[str, float] = {}  # of accounts that exist, so it stays small
 
     def authenticate(self, secret: str) -> ApiKey | None:
         """The API key whose secret this is; None if there is none or it is revoked."""
@@ -144,6 +145,14 @@ class Merchants:
             return None
         return accounts.from_item(self._vault, tenant, item, self._clock())
 
+    def reread(self, tenant: Tenant, account_id: str) -> Account | None:
+        """As ``account``, but once a second at most, else None: for whoever anybody can make ask."""
+        now = self._clock().timestamp()
+        if now - self._reread.get(account_id, 0.0) < 1:
+            return None
+        self._reread[account_id] = now
+        return self.account(tenant, account_id)
+
     def list_accounts(self, tenant: Tenant, *, limit: int, cursor: str | None) -> Page:
         """A tenant's provider accounts as they are now, by id from the last one down."""
         first = accounts.sort_key(tenant)
@@ -163,14 +172,22 @@ class Merchants:
         Raises KeyTaken, Stale or TooLong.
         """
         new = [accounts.to_item(self._vault, tenant, account), accounts.to_owner_item(tenant, account.id)]
-        write_new(new, now=now, claim=claim)
+        write_claimed([(item, MerchantsItem.pk.does_not_exist()) for item in new], now=now, claim=claim)
         self._cache.clear()
 
-    def change_account(self, tenant: Tenant, account: Account) -> None:
-        """Write an account's next version; raises Stale if it has had one since it was read, and TooLong."""
+    def change_account(
+        self, tenant: Tenant, account: Account, *, now: datetime | None = None, claim: Claim | None = None
+    ) -> None:
+        """Write an account's next version, and with it the key of the request that asked for it, if it has one.
+
+        Raises Stale if the account has had that version since it was read, KeyTaken and TooLong.
+        """
         before = account.version - 1
-        condition = AccountItem.version == before if before else AccountItem.version.does_not_exist()
-        if not put_if(accounts.to_item(self._vault, tenant, account), AccountItem.pk.exists() & condition):
+        known = AccountItem.version == before if before else AccountItem.version.does_not_exist()
+        item, condition = accounts.to_item(self._vault, tenant, account), AccountItem.pk.exists() & known
+        if claim is not None and now is not None:
+            write_claimed([(item, condition)], now=now, claim=claim)
+        elif not put_if(item, condition):
             raise Stale(account.id)
         self._cache.clear()
 
@@ -198,7 +215,12 @@ class Merchants:
             sealed_lookup_key=seal(
                 tenant, "lookup_key", {"key": (merchant.lookup_key or secrets.token_bytes(32)).hex()}
             ),
-            rules=[asdict(rule) | {"accounts": list(rule.accounts)} for rule in merchant.rules],
+            # What a rule leaves open is left out: an older release knows fewer fields.
+            rules=[
+                {name: value for name, value in asdict(rule).items() if value is not None}
+                | {"accounts": list(rule.accounts)}
+                for rule in merchant.rules
+            ],
             risk=risk,
         ).save()
         for account in merchant.accounts:

@@ -306,18 +306,18 @@ def _mark_item(mark: Mark) -> MarkItem:
     return MarkItem(f"mark/{mark.key}", "mark", expires_at=mark.expires_at)
 
 
-def write_new(new: Sequence[MerchantsItem], *, now: datetime, claim: Claim) -> None:
-    """Write items that must not exist yet and take the key of the request that made them, or nothing.
+def write_claimed(writes: Sequence[tuple[MerchantsItem, Any]], *, now: datetime, claim: Claim) -> None:
+    """Write items on their conditions and take the key of the request that asked for it, or nothing.
 
-    Raises KeyTaken, or Stale if one exists or somebody writes one now.
+    Raises KeyTaken, or Stale if a condition does not hold or somebody writes one of them now.
     """
     try:
         with TransactWrite(connection=PaymentsItem._get_connection().connection) as transaction:  # noqa: SLF001
             transaction.save(_claim_item(claim), _free(IdempotencyItem, now))
-            for item in new:
-                transaction.save(item, MerchantsItem.pk.does_not_exist())
+            for item, condition in writes:
+                transaction.save(item, condition)
     except TransactWriteError as error:
-        raise _meaning(error, ["claim", *["new"] * len(new)]) from error
+        raise _meaning(error, ["claim", *["item"] * len(writes)]) from error
 
 
 def put_if(item: Model, condition: Any) -> bool:  # noqa: ANN401

@@ -14,8 +14,7 @@ from uuid import uuid4
 
 import pytest
 
-from infra.sandbox.config import DEFAULT_FILE as PROVIDERS
-from infra.sandbox.config import DEFAULT_ROOT_PORT
+from infra.sandbox.config import DEFAULT_FILE, DEFAULT_ROOT_PORT
 from tests.support.stack import eventually
 
 if TYPE_CHECKING:
@@ -47,6 +46,7 @@ JOURNEYS: dict[str, dict[str, Any]] = {
     "instamojo": {"type": "wallet", "wallet": "PAYTM"},
     "instamojo-card": {"type": "card"},
 }
+PROVIDERS = [name for name in JOURNEYS if "-" not in name]
 CUSTOMER = {"name": "Asha", "email": "asha@example.com", "contact": "+919800000000", "country": "IN"}
 # Where the provider's own script would open its checkout: the sandbox's page for it.
 CHECKOUT_PAGES = {"razorpay": "/v1/checkout/embedded", "cashfree": "/pg/view/sessions/checkout"}
@@ -120,7 +120,7 @@ class Journey:
 
     def _bank_url(self, path: str) -> str:
         base, _, port = self.stack.local["sandbox_url"].rpartition(":")
-        ports = {row["id"]: row["port"] for row in json.loads(PROVIDERS.read_text())}
+        ports = {row["id"]: row["port"] for row in json.loads(DEFAULT_FILE.read_text())}
         return f"{base}:{int(port) + ports[self.provider] - DEFAULT_ROOT_PORT}{path}"
 
     def _post(self, url: str, fields: dict[str, Any]) -> None:
@@ -172,18 +172,21 @@ def test_a_customer_pays_on_the_providers_page(stack: Client, page: Page, name: 
     assert [c["captured"] for c in stack.truth(after["id"])] == [149900]
 
 
-@pytest.mark.parametrize("name", JOURNEYS)
+@pytest.mark.parametrize("name", PROVIDERS)
 def test_a_customer_declines_on_the_providers_page(stack: Client, page: Page, name: str) -> None:
     journey = Journey(stack, page, name)
     journey.leave_the_shop()
     journey.press("Decline")
-    journey.come_back()
+    answer = journey.verify(journey.come_back())
+    # Some providers sign no failure, so there is no proof of one: the shop learns of it all the same.
+    assert answer.status == 200 or answer.json["code"] == "signature_invalid", answer.body
     after = journey.end()
     assert after["status"] == "failed"
     assert after["error"]["code"] in ("authentication_failed", "payment_declined", "customer_canceled"), after["error"]
 
 
-@pytest.mark.parametrize("name", ["simulator", "razorpay", "stripe", "cashfree", "payu"])
+# At Instamojo there is no payment before the customer pays, so nothing that could time out but ours.
+@pytest.mark.parametrize("name", [name for name in PROVIDERS if name != "instamojo"])
 def test_a_customer_who_walks_away_times_out(stack: Client, page: Page, name: str) -> None:
     stack.bank("/_chaos", {"provider": name, "action_expires": 2})
     try:
@@ -197,7 +200,7 @@ def test_a_customer_who_walks_away_times_out(stack: Client, page: Page, name: st
     assert stack.truth(after["id"])[0]["captured"] == 0
 
 
-@pytest.mark.parametrize("name", ["simulator", "razorpay", "stripe", "cashfree", "payu", "instamojo"])
+@pytest.mark.parametrize("name", PROVIDERS)
 def test_what_is_paid_after_the_shop_canceled_is_refused_or_given_back(stack: Client, page: Page, name: str) -> None:
     journey = Journey(stack, page, name)
     journey.leave_the_shop()
@@ -212,6 +215,6 @@ def test_what_is_paid_after_the_shop_canceled_is_refused_or_given_back(stack: Cl
             c["status"] != "authorized" for c in charges
         )
 
-    eventually(nothing_kept, 30, "the late charge was kept")
+    eventually(nothing_kept, 90, "the late charge was kept")
     after = journey.end()
     assert (after["status"], after["amount_captured"]) == ("canceled", 0)

@@ -179,6 +179,8 @@ def decision(chosen: Candidate | None = None) -> Decision:
 def charge(status: ChargeStatus, **fields: Any) -> Charge:
     """What a provider says about a charge; a success is captured in full unless told otherwise."""
     values: dict[str, Any] = {"provider_reference": "ch_1"}
+    if status in (ChargeStatus.SUCCEEDED, ChargeStatus.AUTHORIZED):
+        values |= {"amount": AMOUNT, "currency": "INR"}
     if status is ChargeStatus.DECLINED:
         values["error"] = TECHNICAL
     if status is ChargeStatus.ACTION_REQUIRED:

@@ -102,7 +102,8 @@ class Story:
         **fields: Any,
     ) -> Change | None:
         """Take in what a provider says about an attempt's charge."""
-        charge = said if isinstance(said, Charge) else factories.charge(said, **fields)
+        ours = {"amount": self.attempt(number).amount, "currency": self.attempt(number).currency}
+        charge = said if isinstance(said, Charge) else factories.charge(said, **(ours | fields))
         change = charges.record_charge(
             self.state, self.attempt(number), charge, may_continue=may_continue, timing=TIMING,
             authorization_window=AUTHORIZATION_WINDOW, now=self.now, source="webhook",

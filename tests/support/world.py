@@ -564,6 +564,8 @@ class _FixedMerchants(Merchants):
     def account(self, tenant: Tenant, account_id: str) -> Account | None:
         return self.get(tenant).account(account_id)
 
+    reread = account
+
     def owner_of_account(self, account_id: str) -> Tenant | None:
         return self._merchant.tenant if self._merchant.account(account_id) else None
 

@@ -92,7 +92,7 @@ def test_idempotency_and_waiting_are_declared(document: dict[str, Any]) -> None:
     one = "/v1/payments/{payment_id}"
     assert keyed == {
         "/v1/orders", "/v1/payments", f"{one}/capture", f"{one}/cancel", f"{one}/review", f"{one}/refunds",
-        "/v1/provider-accounts",
+        "/v1/provider-accounts", "/v1/provider-accounts/{account_id}/rotate-secret",
     }  # fmt: skip
     create = document["paths"]["/v1/payments"]["post"]
     assert "Prefer" in {p["name"] for p in create["parameters"]}

@@ -15,7 +15,6 @@ from tests.support.factories import NOW, TENANT, later
 
 # Test numbers of the networks and providers.
 KNOWN = {
-    "4242424242424242": "visa", "4111111111111111": "visa", "4222222222222": "visa", "4100280000001007": "visa",
     "5555555555554444": "mastercard", "5105105105105100": "mastercard", "2223003122003222": "mastercard",
     "2720990000000007": "mastercard", "5500670000001002": "mastercard",
     "378282246310005": "amex", "371449635398431": "amex",
@@ -23,8 +22,6 @@ KNOWN = {
     "30569309025904": "diners", "36227206271667": "diners", "38520000023237": "diners",
     "6011111111111117": "discover", "6011000990139424": "discover", "6445644564456445": "discover",
     "3566002020360505": "jcb", "3530111333300000": "jcb",
-    "6759649826438453": "maestro", "6304000000000000000": "maestro", "501800000009": "maestro",
-    "9999999999999995": "unknown", "100000000008": "unknown",
 }  # fmt: skip
 digits = st.text("0123456789", min_size=cards.MIN_LENGTH - 1, max_size=cards.MAX_LENGTH - 1)
 

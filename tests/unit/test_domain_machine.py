@@ -47,8 +47,8 @@ PICK = st.integers(0, 5)
 _EARLY = {
     "declined": factories.charge(ChargeStatus.DECLINED, error=TECHNICAL),
     "action": factories.charge(ChargeStatus.ACTION_REQUIRED),
-    "authorized": factories.charge(ChargeStatus.AUTHORIZED),
-    "succeeded": factories.charge(ChargeStatus.SUCCEEDED),
+    "authorized": factories.charge(ChargeStatus.AUTHORIZED, amount=AMOUNT),
+    "succeeded": factories.charge(ChargeStatus.SUCCEEDED, amount=AMOUNT),
 }
 
 
@@ -178,14 +178,20 @@ class PaymentLife(RuleBasedStateMachine):
         if status is ChargeStatus.DECLINED:
             fields["error"] = error
         attempt = self._attempt(pick)
-        self.story.hear(factories.charge(status, **fields), attempt.number, may_continue=self._may_continue)
+        self.story.hear(
+            factories.charge(status, **({"amount": attempt.amount} | fields)),
+            attempt.number,
+            may_continue=self._may_continue,
+        )
 
     @precondition(_has_attempts)
     @rule(pick=PICK, fields=st.sampled_from([{"amount": AMOUNT + 1}, {"currency": "USD"}, {"captured": AMOUNT + 1}]))
     def a_charge_of_other_money_is_told(self, pick: int, fields: dict[str, Any]) -> None:
         before = self.story.state
+        attempt = self._attempt(pick)
+        told = factories.charge(ChargeStatus.SUCCEEDED, **({"amount": attempt.amount} | fields))
         with pytest.raises(Mismatch):
-            self.story.hear(factories.charge(ChargeStatus.SUCCEEDED, **fields), self._attempt(pick).number)
+            self.story.hear(told, attempt.number)
         assert self.story.state is before
 
     @precondition(_has_attempts)

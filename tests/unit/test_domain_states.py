@@ -144,7 +144,7 @@ def test_a_draft_checks_attempts_operations_and_orders_too() -> None:
     payment = factories.make_payment(order_id="order_1")
     order = factories.make_order(id="order_1", status=OrderStatus.PAID)
     attempt = factories.make_attempt(payment, status=AttemptStatus.SUCCEEDED)
-    operation = factories.make_operation(attempt, status=OperationStatus.FAILED)
+    operation = factories.make_operation(attempt, status=OperationStatus.RETURNED)
     draft = Draft(factories.state_of(payment, [attempt], [operation], order), NOW)
     with pytest.raises(IllegalMove):
         draft.set_attempt(attempt, status=AttemptStatus.DECLINED)

@@ -307,7 +307,19 @@ def test_json_numbers_are_exact() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"\xff", b"{", b"NaN", b'{"a": Infinity}', b"[" * 200_000, b"1" * 10_000, b"<html>"]
+    "body",
+    [
+        b"",
+        b"\xff",
+        b"{",
+        b"NaN",
+        b'{"a": Infinity}',
+        b"[" * 200_000,
+        b"1" * 10_000,
+        b"<html>",
+        b"1e99999999999999999999",
+        b"1." + b"1" * 400,
+    ],
 )
 def test_what_is_not_json_is_a_value_error(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):

@@ -73,7 +73,8 @@ def test_a_refund_of_another_amount_is_not_believed(world: World, amount: int | 
 def test_a_late_charge_held_first_and_taken_in_part_is_given_back_by_what_was_taken(world: World) -> None:
     state = paid(world, "decline@sim")
     about = state.attempts[0]
-    for charge in (Charge(ChargeStatus.AUTHORIZED, "late_1"), Charge(ChargeStatus.SUCCEEDED, "late_1", captured=400)):
+    held = Charge(ChargeStatus.AUTHORIZED, "late_1", AMOUNT, "INR")
+    for charge in (held, Charge(ChargeStatus.SUCCEEDED, "late_1", AMOUNT, "INR", captured=400)):
         state = attempts.record(world.kit, state, about, charge, resolved=False, source="webhook")
     (reversal,) = state.operations
     assert (state.attempts[0].status, state.attempts[0].captured) == (AttemptStatus.LATE_SUCCEEDED, 400)
@@ -85,7 +86,7 @@ def test_a_late_charge_held_first_and_taken_in_part_is_given_back_by_what_was_ta
 
 def test_a_late_charge_that_was_only_held_is_released_whole(world: World) -> None:
     state = paid(world, "decline@sim")
-    held = Charge(ChargeStatus.AUTHORIZED, "late_1")
+    held = Charge(ChargeStatus.AUTHORIZED, "late_1", AMOUNT, "INR")
     state = attempts.record(world.kit, state, state.attempts[0], held, resolved=False, source="webhook")
     assert told(world, state, state.operations[0], AMOUNT).attempts[0].status is AttemptStatus.REVERSED
 
@@ -97,7 +98,7 @@ def test_a_charge_that_is_another_payments_is_not_believed_and_stays_unknown(wor
     world.run(horizon=1)
     second = payments.state(world.kit, TENANT, made.payment.id)
     assert first.attempts[0].account == second.attempts[0].account
-    theirs = Charge(ChargeStatus.SUCCEEDED, first.payment.provider_reference, captured=AMOUNT)
+    theirs = Charge(ChargeStatus.SUCCEEDED, first.payment.provider_reference, AMOUNT, "INR", captured=AMOUNT)
     after = attempts.record(world.kit, second, second.attempts[0], theirs, resolved=False, source="webhook")
     assert (after.payment.status, after.payment.amount_captured) == (PaymentStatus.PROCESSING, 0)
     assert after.attempts[0].status is AttemptStatus.UNKNOWN
