@@ -26,6 +26,7 @@ from chalicelib.domain.outcome import (
     SettlementLine,
     Unknown,
 )
+from chalicelib.providers import cashfree_errors as errors
 from chalicelib.providers import cashfree_events as told
 from chalicelib.providers import cashfree_wire as wire
 from chalicelib.providers.base import (
@@ -39,6 +40,7 @@ from chalicelib.providers.base import (
 )
 from chalicelib.providers.calls import Answer, call, conflict, rows, text, unknown, unreadable
 from chalicelib.providers.http import parse_json
+from chalicelib.providers.refusals import has_failed, is_definite, refused
 from chalicelib.providers.signatures import digest, require
 
 if TYPE_CHECKING:
@@ -98,8 +100,8 @@ class CashfreeProvider:
         if isinstance(answer, NotSent | Unknown):
             return answer
         if not answer.ok:
-            refused = wire.refused_charge(answer)
-            return refused if refused is not None else self._standing(account, intent, answer)
+            charge = errors.refused_charge(answer)
+            return charge if charge is not None else self._standing(account, intent, answer)
         payment_id = wire.ident(answer.body, "cf_payment_id")
         if payment_id is None:
             return unreadable(answer)
@@ -157,16 +159,17 @@ class CashfreeProvider:
             return answer
         if answer.ok:
             return _refund(answer)
-        refused = wire.undecided(answer)
-        if isinstance(refused, NotSent):
-            return refused
+        undecided = errors.undecided(answer)
+        if isinstance(undecided, NotSent):
+            return undecided
         # What stands in the way may be an earlier try with this key; then that is the truth.
         found = self.fetch_refund(account, charge, key, None)
         if isinstance(found, Effect):
             return found
         if isinstance(found, NotSent | Unknown):
             return Unknown(found.error, answer.exchange)
-        return refused or Effect(EffectStatus.FAILED, error=wire.refusal(answer), exchange=answer.exchange)
+        error = errors.effect_refusal(answer)
+        return undecided or refused(error, answer, failed=is_definite(error) and not errors.is_repeat(answer))
 
     def fetch_refund(
         self, account: Account, charge: ChargeRef, key: str, provider_reference: str | None
@@ -178,7 +181,7 @@ class CashfreeProvider:
         answer = self._call(account, "GET", path)
         if isinstance(answer, NotSent | Unknown):
             return answer
-        if wire.is_missing(answer):
+        if errors.is_missing(answer):
             return NotFound(answer.exchange)
         if not answer.ok:
             return Unknown(unknown(f"http_{answer.status}"), answer.exchange)
@@ -225,7 +228,7 @@ class CashfreeProvider:
             if isinstance(answer, NotSent | Unknown):
                 return answer
             if not answer.ok:
-                return Unknown(wire.refusal(answer), answer.exchange)
+                return Unknown(errors.refusal(answer), answer.exchange)
             read = [told.settlement_line(row) for row in rows(answer.body, "data")]
             if None in read or not isinstance(answer.body.get("data"), list):
                 return unreadable(answer)  # a report with a hole in it is none
@@ -250,8 +253,8 @@ class CashfreeProvider:
         if isinstance(answer, NotSent):
             return answer
         if not answer.ok:
-            refused = wire.refused_charge(answer)
-            return refused if refused is not None else self._standing(account, intent, answer)
+            charge = errors.refused_charge(answer)
+            return charge if charge is not None else self._standing(account, intent, answer)
         other = _other_order(intent, answer)
         if other is not None:
             return other
@@ -280,7 +283,7 @@ class CashfreeProvider:
         answer = self._call(account, "GET", f"{path}/payments")
         if isinstance(answer, NotSent | Unknown):
             return answer
-        if wire.is_missing(answer):
+        if errors.is_missing(answer):
             return NotFound(answer.exchange)
         if not answer.ok or not isinstance(answer.body.get("items"), list):
             return Unknown(unknown(f"http_{answer.status}"), answer.exchange)
@@ -290,7 +293,7 @@ class CashfreeProvider:
         order = self._call(account, "GET", path)
         if isinstance(order, NotSent | Unknown):
             return order
-        if wire.is_missing(order):
+        if errors.is_missing(order):
             return NotFound(order.exchange)
         if not order.ok:
             return Unknown(unknown(f"http_{order.status}"), order.exchange)
@@ -307,20 +310,21 @@ class CashfreeProvider:
             return answer
         if answer.ok:
             said = wire.charge(answer.body)
-            if said.status is wanted:
+            if said.status is wanted and said.amount is not None:
                 return replace(_done(said, wanted), exchange=answer.exchange)
         else:
-            refused = wire.undecided(answer)
-            if refused is not None:
-                return refused
+            undecided = errors.undecided(answer)
+            if undecided is not None:
+                return undecided
         now = self._look(account, charge.reference, None)
         if isinstance(now, NotSent | Unknown):
             return Unknown(now.error, answer.exchange)
         if isinstance(now, Charge) and now.status is wanted:
-            return replace(_done(now, wanted), exchange=answer.exchange)
+            return unreadable(answer) if now.amount is None else replace(_done(now, wanted), exchange=answer.exchange)
         if answer.ok:
             return Effect(EffectStatus.PENDING, currency=charge.currency, exchange=answer.exchange)
-        return Effect(EffectStatus.FAILED, error=wire.refusal(answer), exchange=answer.exchange)
+        error = errors.effect_refusal(answer)
+        return refused(error, answer, failed=has_failed(error, now.status if isinstance(now, Charge) else None))
 
     def _terminate(self, account: Account, charge: ChargeRef) -> EffectOutcome:
         """End the order, so that nobody can pay it any more."""
@@ -328,13 +332,15 @@ class CashfreeProvider:
         if isinstance(answer, NotSent | Unknown):
             return answer
         if not answer.ok:
-            refused = wire.undecided(answer)
-            return refused or Effect(EffectStatus.FAILED, error=wire.refusal(answer), exchange=answer.exchange)
+            error = errors.effect_refusal(answer)
+            # "It is not active any more" may be the doing of an earlier try of ours.
+            failed = has_failed(error, ChargeStatus.ACTION_REQUIRED)
+            return errors.undecided(answer) or refused(error, answer, failed=failed)
         raw, currency = text(answer.body, "order_status"), text(answer.body, "order_currency")
         status = wire.TERMINATIONS.get(raw or "", EffectStatus.PENDING)
-        error = conflict("The order has been paid.", raw) if status is EffectStatus.FAILED else None
+        paid = conflict("The order has been paid.", raw) if status is EffectStatus.FAILED else None
         amount = from_decimal(answer.body.get("order_amount"), currency or "")
-        return Effect(status, None, amount, currency, error, answer.exchange)
+        return Effect(status, None, amount, currency, paid, answer.exchange)
 
     def _call(
         self,

@@ -8,14 +8,21 @@ from __future__ import annotations
 import hashlib
 import hmac
 from base64 import b64encode
-from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
 
 from chalicelib.domain.money import from_decimal
-from chalicelib.domain.outcome import Charge, ChargeStatus, EventKind, ProviderEvent, SettlementLine
+from chalicelib.domain.outcome import (
+    Charge,
+    ChargeStatus,
+    EffectStatus,
+    EventKind,
+    ProviderEvent,
+    SettlementLine,
+)
 from chalicelib.providers.calls import section, text
-from chalicelib.providers.cashfree_wire import IST, charge, ident, refund_effect
+from chalicelib.providers.cashfree_wire import IST, REFUND_STATUSES, charge, ident, our_key, refund_effect
+from chalicelib.providers.moments import from_iso
 from chalicelib.providers.signatures import digest
 
 if TYPE_CHECKING:
@@ -24,7 +31,6 @@ if TYPE_CHECKING:
 _CHARGE_EVENTS = frozenset({"PAYMENT_SUCCESS_WEBHOOK", "PAYMENT_FAILED_WEBHOOK", "PAYMENT_USER_DROPPED_WEBHOOK"})
 _REFUND, _AUTO_REFUND, _DISPUTE = "REFUND_STATUS_WEBHOOK", "AUTO_REFUND_STATUS_WEBHOOK", "DISPUTE_"
 _AUTOMATIC = frozenset({"PAYMENT_AUTO_REFUND", "UNRECONCILED_AUTO_REFUND"})
-_OURS = ("rf_", "op_")  # how our operations' ids begin; a refund made in the dashboard has another
 _VOID_STATUSES = frozenset({"FAILED", "CANCELLED"})  # of a line that moved no money
 _KINDS: dict[str, Literal["payment", "refund"]] = {"PAYMENT": "payment", "REFUND": "refund"}
 
@@ -64,13 +70,13 @@ def event(body: Mapping[str, object], key: str) -> ProviderEvent:
     reference, payment_id = text(refund, "order_id"), ident(refund, "cf_payment_id")
     if refund and (kind == _AUTO_REFUND or (kind == _REFUND and text(refund, "refund_type") in _AUTOMATIC)):
         # Cashfree gives back by itself only what it never captured for us: a release, not a refund.
+        if REFUND_STATUSES.get(text(refund, "refund_status") or "") is not EffectStatus.SUCCEEDED:
+            return ProviderEvent(key, kind, EventKind.HINT, reference, payment_id)
         released = Charge(ChargeStatus.CANCELED, payment_id)
         return ProviderEvent(key, kind, EventKind.CHARGE, reference, payment_id, released)
     if refund and kind == _REFUND:
         effect = refund_effect(refund)
-        return ProviderEvent(
-            key, kind, EventKind.REFUND, reference, payment_id, effect=effect, refund_key=_ours(refund)
-        )
+        return ProviderEvent(key, kind, EventKind.REFUND, reference, payment_id, None, effect, effect.key)
     if kind.startswith(_DISPUTE):
         about = section(data, "order_details")
         return ProviderEvent(key, kind, EventKind.DISPUTE, text(about, "order_id"), ident(about, "cf_payment_id"))
@@ -79,11 +85,6 @@ def event(body: Mapping[str, object], key: str) -> ProviderEvent:
 
 def _refund_of(data: Mapping[str, object]) -> Mapping[str, object]:
     return section(data, "refund") or section(data, "auto_refund")
-
-
-def _ours(refund: Mapping[str, object]) -> str | None:
-    key = text(refund, "refund_id")
-    return key if key and key.startswith(_OURS) else None
 
 
 def _says_captured(order: Mapping[str, object], payment: Mapping[str, object]) -> bool | None:
@@ -122,11 +123,11 @@ def settlement_line(row: Mapping[str, object]) -> SettlementLine | Literal["skip
         fee=fee if kind == "payment" else 0,  # the report has no columns for any other line's
         tax=tax if kind == "payment" else 0,
         reference=text(row, "order_id"),
-        refund_key=_ours(row) if kind == "refund" else None,
+        refund_key=our_key(row) if kind == "refund" else None,
         provider_reference=payment_id,
         settlement_id=ident(row, "cf_settlement_id"),
         utr=ident(row, "settlement_utr"),
-        settled_at=_moment(text(row, "settlement_date")),
+        settled_at=from_iso(text(row, "settlement_date"), IST),
     )
 
 
@@ -140,11 +141,3 @@ def _signed(value: object, currency: str | None) -> int | None:
 
 def _fee(value: object, currency: str | None) -> int | None:
     return 0 if value is None else from_decimal(value, currency or "")
-
-
-def _moment(value: str | None) -> datetime | None:
-    try:
-        at = datetime.fromisoformat(value) if value else None
-    except ValueError:
-        return None
-    return at.replace(tzinfo=IST) if at is not None and at.tzinfo is None else at

@@ -12,31 +12,18 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
-from chalicelib.domain.errors import ErrorClass, ErrorCode, PaymentError
 from chalicelib.domain.money import from_decimal, to_decimal_string
-from chalicelib.domain.outcome import Charge, ChargeStatus, Effect, EffectStatus, NotSent, Unknown
-from chalicelib.providers.calls import section, text, unknown
-from chalicelib.providers.reasons import (
-    ACCOUNT,
-    AUTHENTICATION,
-    CONFLICT,
-    GAVE_UP,
-    INVALID,
-    ISSUER,
-    NO_FUNDS,
-    NOT_TAKEN,
-    TECHNICAL,
-    Verdict,
-    classify,
-    error_of,
-)
+from chalicelib.domain.outcome import Charge, ChargeStatus, Effect, EffectStatus
+from chalicelib.providers.calls import section, text
+from chalicelib.providers.cashfree_errors import ERRORS
+from chalicelib.providers.reasons import GAVE_UP, TECHNICAL, classify, error_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
+    from chalicelib.domain.errors import PaymentError
     from chalicelib.providers.base import ChargeIntent
-    from chalicelib.providers.calls import Answer
 
 VERSION = "2025-01-01"
 LIVE, TEST = "https://api.cashfree.com/pg", "https://sandbox.cashfree.com/pg"
@@ -59,6 +46,7 @@ STATUSES: dict[str, ChargeStatus] = {
     "VOID": ChargeStatus.CANCELED,
 }
 NOT_ATTEMPTED = "NOT_ATTEMPTED"
+_OURS = ("rf_", "op_")  # how our operations' ids begin; a refund made in the dashboard has another
 _GIVEN_UP = frozenset({"USER_DROPPED", "CANCELLED"})
 REFUND_STATUSES: dict[str, EffectStatus] = {
     "SUCCESS": EffectStatus.SUCCEEDED,
@@ -77,60 +65,6 @@ TERMINATIONS: dict[str, EffectStatus] = {
 ACTIVE = "ACTIVE"
 CHECKOUT, CUSTOMER = "checkout", "customer"  # who an attempt waits for, kept in Charge.data["waits"]
 _CLOSED = frozenset({"TERMINATED", "EXPIRED"})
-
-ERRORS: dict[str, Verdict] = {
-    # error_reason and error_code of a failed payment; Cashfree publishes no list on its pages
-    "auth_declined": AUTHENTICATION,
-    "bank_rejected": ISSUER,
-    "insufficient_funds": NO_FUNDS,
-    "ISSUER_NOT_AVAILABLE": TECHNICAL,
-    # code of a refused request: the account
-    "authentication_error": ACCOUNT,
-    "partner_apikey_invalid": ACCOUNT,
-    "version_invalid": ACCOUNT,
-    "version_missing": ACCOUNT,
-    # what this account does not take, though another provider may
-    "authorize_only_invalid": NOT_TAKEN,
-    "netbanking_bank_code_invalid": NOT_TAKEN,
-    "payment_gateway_inactive": NOT_TAKEN,
-    "payment_gateway_unsupported": NOT_TAKEN,
-    "payment_method_invalid": NOT_TAKEN,
-    "payment_method_unsupported": NOT_TAKEN,
-    "request_failed": NOT_TAKEN,
-    # the request
-    "customer_email_invalid": INVALID,
-    "customer_phone_invalid": INVALID,
-    "order_amount_invalid": (ErrorClass.INVALID_REQUEST, ErrorCode.LIMIT_EXCEEDED),
-    "order_expiry_time_invalid": INVALID,
-    "order_id_invalid": INVALID,
-    "payment_amount_invalid": INVALID,
-    "payment_session_id_invalid": INVALID,
-    "refund_id_invalid": INVALID,
-    "refund_unsupported": INVALID,
-    # another state than we thought
-    "order_already_exists": CONFLICT,
-    "order_already_paid": CONFLICT,
-    "order_id_already_exists": CONFLICT,
-    "order_id_not_paid": CONFLICT,
-    "order_id_voided": CONFLICT,
-    "order_inactive": CONFLICT,
-    "order_not_found": CONFLICT,
-    "orderpay_already_exists": CONFLICT,
-    "orderpay_not_found": CONFLICT,
-    "refund_amount_invalid": CONFLICT,
-    "refund_id_already_exists": CONFLICT,
-    "refund_invalid": CONFLICT,
-    "refund_not_allowed": CONFLICT,
-    # nobody's fault
-    "bank_processing_failure": TECHNICAL,
-    "order_create_failed": TECHNICAL,
-    "order_pay_failed": TECHNICAL,
-    "refund_post_failed": TECHNICAL,
-}
-# Cashfree itself does not know what became of the request.
-UNDECIDED = frozenset({"api_request_failed", "api_request_timeout"})
-_UNSURE = (409, 422)  # the same key in another request, or in one that still runs
-_NOT_FOUND = 404
 
 
 # requests
@@ -278,12 +212,11 @@ def charge(entity: Mapping[str, object], *, waits: str | None = None) -> Charge:
         released = done and text(authorization, "action") == "VOID"
         status = ChargeStatus.CANCELED if released else ChargeStatus.AUTHORIZED
     elif status is ChargeStatus.SUCCEEDED:
-        taken = from_decimal(authorization.get("captured_amount"), currency or "") if done else None
-        captured = (amount or 0) if taken is None else taken
+        said = authorization.get("captured_amount") if done else None
+        taken = amount if said is None else from_decimal(said, currency or "")
+        amount, captured = (None, 0) if taken is None else (amount, taken)
     elif status is ChargeStatus.DECLINED:
         error = error_of(GAVE_UP, raw) if raw in _GIVEN_UP else _failure(section(entity, "error_details"))
-    if amount is None and status in (ChargeStatus.SUCCEEDED, ChargeStatus.AUTHORIZED):
-        status, captured = ChargeStatus.PENDING, 0  # nobody can compare it with what was asked for
     if status is ChargeStatus.PENDING and waits:
         status = ChargeStatus.ACTION_REQUIRED
     return Charge(
@@ -361,38 +294,11 @@ def refund_effect(entity: Mapping[str, object]) -> Effect:
         amount=from_decimal(entity.get("refund_amount"), currency or ""),
         currency=currency,
         error=error_of(TECHNICAL, raw) if status is EffectStatus.FAILED else None,
+        key=our_key(entity),
     )
 
 
-# refusals
-
-
-def is_missing(answer: Answer) -> bool:
-    """Whether the answer says that there is no such object."""
-    return answer.status == _NOT_FOUND
-
-
-def refusal(answer: Answer) -> PaymentError:
-    """What a refused request means to us."""
-    code = text(answer.body, "code")
-    found = CONFLICT if is_missing(answer) else INVALID
-    return error_of(ERRORS.get(code or "", found), code or f"http_{answer.status}")
-
-
-def undecided(answer: Answer) -> NotSent | Unknown | None:
-    """A refusal that decides nothing: of our account, or of a request that may yet have an effect."""
-    error = refusal(answer)
-    code = text(answer.body, "code") or ""
-    if code in UNDECIDED or (answer.status in _UNSURE and code not in ERRORS):
-        return Unknown(unknown(code or f"http_{answer.status}"), answer.exchange, answer.retry_after)
-    return NotSent(error, answer.exchange) if error.code is ErrorCode.PROVIDER_MISCONFIGURED else None
-
-
-def refused_charge(answer: Answer) -> Charge | NotSent | Unknown | None:
-    """What a refused order or payment means; None asks the caller to look at the order."""
-    error = refusal(answer)
-    if error.error_class is ErrorClass.CONFLICT:
-        return None
-    if error.error_class is ErrorClass.CONFIG:
-        return NotSent(error, answer.exchange)
-    return undecided(answer) or Charge(ChargeStatus.DECLINED, error=error, exchange=answer.exchange)
+def our_key(refund: Mapping[str, object]) -> str | None:
+    """Our operation id; None for a refund made in Cashfree's dashboard."""
+    key = text(refund, "refund_id")
+    return key if key and key.startswith(_OURS) else None

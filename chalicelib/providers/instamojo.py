@@ -53,6 +53,7 @@ _LISTS = {
     "payments": ("payments", "payment_id"),
     "refunds": ("refunds", "id"),
 }
+_UNPAID = frozenset({ChargeStatus.ACTION_REQUIRED, ChargeStatus.DECLINED, ChargeStatus.CANCELED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,9 @@ class InstamojoProvider:
         void="api",
         idempotency_window=0,
         operation_idempotency_window=0,
-        settle_window=45,
+        # Nothing says how far its lists lag behind, and nothing but the list guards against a second refund. So
+        # long that by the shortest schedule two looks after it find nothing, and at the third one may send again.
+        settle_window=180,
         authorization_window=0,
         closes_unpaid=True,
     )
@@ -169,10 +172,32 @@ class InstamojoProvider:
             return replace(wire.refund(made), exchange=answer.exchange) if text(made, "id") else unreadable(answer)
         if wire.is_conflict(answer):
             return Unknown(unknown("http_409"), answer.exchange, answer.retry_after)
-        found = self._find_refund(account, key)
-        if isinstance(found, Effect):
-            return found
-        return wire.refused_effect(answer) if isinstance(found, NotFound) else Unknown(found.error, answer.exchange)
+        return self._refused(account, replace(charge, provider_reference=payment_id), amount, key, answer)
+
+    def _refused(self, account: Account, charge: ChargeRef, amount: int, key: str, answer: Answer) -> EffectOutcome:
+        """What a refused refund means: an earlier try of ours may be why, and not be listed yet.
+
+        It has failed only if it was wrong in itself, or what others have got back, or that nobody has paid,
+        explains it.
+        """
+        listed: list[Mapping[str, object]] = []
+        for page in self._pages(account, "refunds", {}):
+            if not isinstance(page, _Page):
+                return Unknown(page.error, answer.exchange)
+            listed += page.rows
+        ours = next((row for row in listed if wire.refund_key(row) == key), None)
+        if ours is not None:
+            return replace(wire.refund(ours), exchange=answer.exchange)
+        outcome = wire.refused_effect(answer)
+        payment_id = charge.provider_reference or ""
+        if not isinstance(outcome, Effect) or wire.is_definite(answer):
+            return outcome
+        if wire.leaves_less(listed, payment_id, charge.amount, amount):
+            return outcome
+        now = self.fetch(account, charge)
+        if isinstance(now, Charge) and now.status in _UNPAID:
+            return outcome
+        return Unknown(unknown("unexplained"), answer.exchange)
 
     def fetch_refund(
         self,
@@ -198,7 +223,7 @@ class InstamojoProvider:
             raise BadSignature(reason)
 
     def parse_webhook(self, account: Account, headers: Mapping[str, str], body: bytes, now: datetime) -> ProviderEvent:  # noqa: ARG002 - the body carries its mac, and no time
-        """Check the field ``mac`` against every active salt, then translate."""
+        """Check the field ``mac`` against every active salt; what it covers is only where to look."""
         fields = wire.webhook_fields(body)
         require(account.webhook_secrets, wire.signed_message(fields), fields.get("mac"), make=wire.mac)
         return wire.event(fields, digest(body))
@@ -345,7 +370,7 @@ def _rank(charge: Charge) -> int:
     return -order.index(charge.status) if charge.status in order else -len(order)
 
 
-def _nothing_sent(found: ChargeLookup | EffectLookup) -> NotSent | Effect:
+def _nothing_sent(found: ChargeLookup | EffectLookup) -> NotSent | Unknown | Effect:
     """An operation that ended before its call: the look-up failed, or there is nothing to act on."""
     if isinstance(found, NotSent):
         return found
@@ -357,6 +382,8 @@ def _nothing_sent(found: ChargeLookup | EffectLookup) -> NotSent | Effect:
             found.error.provider_code,
         )
         return NotSent(error, found.exchange, found.retry_after)
-    return Effect(
-        EffectStatus.FAILED, error=conflict("The provider has no such charge.", None), exchange=found.exchange
-    )
+    if isinstance(found, Charge) and found.status in _UNPAID:
+        error = conflict("Nobody has paid this.", None)
+        return Effect(EffectStatus.FAILED, error=error, exchange=found.exchange)
+    # There was one when it was made.
+    return Unknown(unknown("not_found"), found.exchange)

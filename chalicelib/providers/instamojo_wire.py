@@ -24,6 +24,7 @@ from chalicelib.domain.outcome import (
     NotSent,
     ProviderEvent,
     SettlementLine,
+    Unknown,
 )
 from chalicelib.providers.base import BadSignature
 from chalicelib.providers.calls import section, text
@@ -113,7 +114,8 @@ SENTENCES: dict[str, Verdict] = {
 }
 
 _NOT_FOUND, _CONFLICT = 404, 409
-_READ = frozenset({"payment_id", "status", "purpose", "amount", "currency", "payment_request_id"})
+_REFUND_ONLY = frozenset({"type", "body"})  # fields of a refund that no earlier one can have made wrong
+_PAYMENT_ID = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 _KEY = re.compile(r"\(([a-z]{2,4}_[0-9A-Za-z_]+)\)\s*$", re.ASCII)
 _WRITTEN = re.compile(r"[ ().-]")  # how people space a phone number
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -232,6 +234,7 @@ def refund(entity: Mapping[str, object]) -> Effect:
         amount=from_decimal(entity.get("refund_amount"), CURRENCY),
         currency=CURRENCY,
         error=error_of(TECHNICAL, raw) if status is EffectStatus.FAILED else None,
+        key=refund_key(entity),
     )
 
 
@@ -249,12 +252,26 @@ def refused_charge(answer: Answer) -> Charge | NotSent:
     return Charge(ChargeStatus.DECLINED, error=error, exchange=answer.exchange)
 
 
-def refused_effect(answer: Answer) -> Effect | NotSent:
-    """What a refusal means once the facts show that it had no effect."""
+def refused_effect(answer: Answer) -> Effect | NotSent | Unknown:
+    """What a refusal means once the facts show that it had no effect: "try again" says nothing for good."""
     error = _refusal(answer)
     if error.error_class is ErrorClass.CONFIG:
         return NotSent(error, answer.exchange)
+    if error.error_class is ErrorClass.TECHNICAL_DECLINE:
+        return Unknown(error, answer.exchange)
     return Effect(EffectStatus.FAILED, error=error, exchange=answer.exchange)
+
+
+def is_definite(answer: Answer) -> bool:
+    """Whether no earlier try of ours can be why a refund was refused."""
+    message = answer.body.get("message")
+    return isinstance(message, dict) and bool(message) and message.keys() <= _REFUND_ONLY
+
+
+def leaves_less(refunds: Sequence[Mapping[str, object]], payment_id: str, paid: int, amount: int) -> bool:
+    """Whether the listed refunds of a payment leave less than ``amount`` of what was paid."""
+    given = [refund(row) for row in refunds if text(row, "payment_id") == payment_id]
+    return paid - sum(effect.amount or 0 for effect in given if effect.status is not EffectStatus.FAILED) < amount
 
 
 def _refusal(answer: Answer) -> PaymentError:
@@ -302,28 +319,16 @@ def mac(secret: str, message: bytes) -> str:
 
 
 def event(fields: Mapping[str, str], otherwise: str) -> ProviderEvent:
-    """A verified webhook in our terms; ``otherwise`` is the dedupe key of one that is about no payment.
+    """A signed webhook: where to look; ``otherwise`` is the dedupe key of one that is about no payment.
 
-    The mac covers the values and not their names, so a payment whose name for something has been
-    changed looks signed: BadSignature is raised where any that is read here is missing.
+    The mac covers the values, one after the other, and neither their names nor where one ends: a buyer's name
+    with "|" in it can be cut anew into a status and an amount. So nothing is believed, and Instamojo is asked.
     """
-    there = _READ & fields.keys()
-    if not there:
+    payment_id, status, purpose = (fields.get(name, "") for name in ("payment_id", "status", "purpose"))
+    if not status or not _PAYMENT_ID.fullmatch(payment_id):
         return ProviderEvent(otherwise, "unreadable", EventKind.IGNORED)
-    if there != _READ:
-        reason = "a field of the payment is missing"
-        raise BadSignature(reason)
-    payment_id, status, request_id = fields["payment_id"], fields["status"], fields["payment_request_id"]
-    if not payment_id or not status:
-        return ProviderEvent(otherwise, "unreadable", EventKind.IGNORED)
-    return ProviderEvent(
-        f"{payment_id}:{status}",
-        status,
-        EventKind.CHARGE,
-        ids.long_reference(fields["purpose"]),
-        payment_id,
-        payment(fields, {"request_id": request_id} if request_id else {}),
-    )
+    reference = ids.long_reference(purpose)
+    return ProviderEvent(f"{payment_id}:{status}", status, EventKind.HINT, reference, payment_id)
 
 
 # settlements

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from chalicelib.domain.ids import short_reference
 from chalicelib.domain.money import from_decimal, to_decimal_string
 from chalicelib.domain.outcome import Charge, ChargeStatus, Effect, EffectStatus, NotFound, NotSent, Unknown
+from chalicelib.providers import payu_events as events
 from chalicelib.providers import payu_wire as wire
 from chalicelib.providers.base import (
     Account,
@@ -49,7 +50,9 @@ _DAY = 24 * 3600
 _POSTSERVICE = "/merchant/postservice.php?form=2"
 _PAGE = 500  # rows of a settlement report; PayU's default of 2,000 would be more than an answer may hold
 _PAGES = 1000  # only ends a report that never does
+_REVERSAL = "op_"  # how the id of an operation begins that refunds and is no refund
 _S = ChargeStatus
+_Actions = tuple[Answer, "list[Mapping[str, object]]"]
 
 
 class PayuProvider:
@@ -72,7 +75,7 @@ class PayuProvider:
         required=frozenset({"return_url", "customer.name", "customer.email", "customer.contact"}),
     )
     connection = Connection(
-        credentials=(Credential("key", secret=False), Credential("salt")),
+        credentials=(Credential("key", secret=False, identity=True), Credential("salt")),
         webhook_secret="salt",  # noqa: S106 - the name of it
         base_urls={"test": "https://test.payu.in", "live": "https://secure.payu.in"},
     )
@@ -105,33 +108,46 @@ class PayuProvider:
             return now
         if now.status is _S.SUCCEEDED:
             return _captured(now)
+        if now.status is not _S.AUTHORIZED:
+            return self._otherwise(account, now, key, "capture")
         outcome = self._act(account, now, "capture_transaction", amount, key, "capture")
         if not isinstance(outcome, Effect) or outcome.status is EffectStatus.SUCCEEDED:
             return outcome
         after = self.fetch(account, charge)
-        if isinstance(after, Charge):
-            return replace(_captured(after), exchange=outcome.exchange) if after.status is _S.SUCCEEDED else outcome
-        return Unknown(unknown("unconfirmed"), outcome.exchange) if _is_failed(outcome) else outcome
+        if isinstance(after, Charge) and after.status is _S.SUCCEEDED:
+            return replace(_captured(after), exchange=outcome.exchange)
+        unsure = not isinstance(after, Charge) and _has(outcome, EffectStatus.FAILED)
+        return Unknown(unknown("unconfirmed"), outcome.exchange) if unsure else outcome
 
     def void(self, account: Account, charge: ChargeRef, key: str) -> EffectOutcome:
-        """Release an authorization; what has been captured is left alone."""
+        """Release an authorization; what has been captured is left alone.
+
+        No request id is returned: how the charge stands tells what became of a cancelation.
+        """
         now = self._standing(account, charge)
         if not isinstance(now, Charge):
             return now
         if now.status is _S.CANCELED:
             return Effect(EffectStatus.SUCCEEDED, None, now.amount, now.currency, exchange=now.exchange)
         if now.status is _S.AUTHORIZED:
-            return self._act(account, now, "cancel_refund_transaction", charge.amount, key, "cancel")
-        return self._otherwise(account, now, key, "cancel")
+            outcome = self._act(account, now, "cancel_refund_transaction", charge.amount, key, "cancel")
+        else:
+            outcome = self._otherwise(account, now, key, "cancel")
+        return replace(outcome, provider_reference=None) if isinstance(outcome, Effect) else outcome
 
     def refund(self, account: Account, charge: ChargeRef, amount: int, key: str) -> EffectOutcome:
         """Give ``amount`` back; a repeat with the same key returns the first refund."""
         now = self._standing(account, charge)
         if not isinstance(now, Charge):
             return now
-        if now.status is _S.SUCCEEDED:
-            return self._act(account, now, "cancel_refund_transaction", amount, key, "refund")
-        return self._otherwise(account, now, key, "refund")
+        if now.status is not _S.SUCCEEDED:
+            return self._otherwise(account, now, key, "refund")
+        if key.startswith(_REVERSAL):
+            # It may have canceled before, too late and under another token: that one is a refund already.
+            before = self._listed(account, now.provider_reference or "", key, "refund")
+            if not isinstance(before, NotFound):
+                return before
+        return self._act(account, now, "cancel_refund_transaction", amount, key, "refund")
 
     def fetch_refund(
         self, account: Account, charge: ChargeRef, key: str, provider_reference: str | None
@@ -143,16 +159,14 @@ class PayuProvider:
             if payuid is None:
                 return now if isinstance(now, NotSent | Unknown | NotFound) else NotFound()
             return self._listed(account, payuid, key, "refund")
-        answer = self._command(account, "check_action_status", provider_reference)
-        if not isinstance(answer, Answer):
-            return answer
-        rows = wire.actions(answer, provider_reference)
-        if rows is None:
-            return unreadable(answer)
+        shown = self._actions(account, provider_reference)
+        if not isinstance(shown, tuple):
+            return shown
+        answer, rows = shown
         row = next((row for row in rows if wire.word(row, "request_id") == provider_reference), None)
         if row is None or wire.word(row, "action") != "refund":
             return NotFound(answer.exchange)
-        if key and wire.word(row, "token") != wire.token(key):
+        if key and wire.row_of([row], key, "refund") is None:
             return NotFound(answer.exchange)
         # A hint may name any refund of this account: it counts only for the transaction it belongs to.
         payuid = wire.word(row, "mihpayid")
@@ -175,14 +189,14 @@ class PayuProvider:
 
     def parse_webhook(self, account: Account, headers: Mapping[str, str], body: bytes, now: datetime) -> ProviderEvent:  # noqa: ARG002 - the hash is in the body, and PayU signs no time
         """Check the response hash of a payment's notice under every active salt; a refund's has none."""
-        fields = wire.fields_of(body)
+        fields = events.fields_of(body)
         if "hash" not in fields and fields.get("action") == "refund":
             self._check_key(account, fields)
-            return wire.refund_hint(fields, body)
+            return events.refund_hint(fields, body)
         wire.check(account.webhook_secrets, fields)
         if fields.get("key"):
             self._check_key(account, fields)
-        return wire.notice(fields, body)
+        return events.notice(fields, body)
 
     def settlement_lines(self, account: Account, day: date) -> Sequence[SettlementLine] | NotSent | Unknown:
         """What PayU settled on one Indian day: get_settlement_details, page by page."""
@@ -214,9 +228,9 @@ class PayuProvider:
             raise BadSignature(reason)
 
     def _standing(self, account: Account, charge: ChargeRef) -> Charge | EffectOutcome:
-        """How the charge stands before anything is sent about it."""
+        """How the charge stands before anything is sent about it. We know that there is one, so it is not nothing."""
         found = self.fetch(account, charge)
-        return _refused("not_found", found) if isinstance(found, NotFound) else found
+        return Unknown(unknown("not_found"), found.exchange) if isinstance(found, NotFound) else found
 
     def _otherwise(self, account: Account, now: Charge, key: str, action: str) -> EffectOutcome:
         """A cancelation or refund of a charge that is not in the state for it: an earlier try of ours may be why."""
@@ -224,37 +238,46 @@ class PayuProvider:
         if not isinstance(found, NotFound):
             return found
         code = now.status.value
-        return Unknown(unknown(code), now.exchange) if now.status is _S.PENDING else _refused(code, now)
+        if now.status is _S.PENDING:
+            return Unknown(unknown(code), now.exchange)
+        error = conflict("The provider has this in another state.", code)
+        return Effect(EffectStatus.FAILED, error=error, exchange=now.exchange)
 
     def _act(self, account: Account, now: Charge, command: str, amount: int, key: str, action: str) -> EffectOutcome:
-        """Send a command under our token, then look at what PayU lists under it."""
-        payuid = now.provider_reference or ""
-        answer = self._command(account, command, payuid, wire.token(key), to_decimal_string(amount, wire.CURRENCY))
+        """Send a command under our token, then look at what PayU lists under it.
+
+        A refusal is final only if nothing of ours is listed, and no earlier try of ours can be why.
+        """
+        payuid, used = now.provider_reference or "", wire.token(key, action)
+        answer = self._command(account, command, payuid, used, to_decimal_string(amount, wire.CURRENCY))
         if not isinstance(answer, Answer):
             return answer
         outcome = wire.said(answer)
-        found = self._listed(account, payuid, key, action)
+        shown = self._actions(account, payuid, "payuid")
+        if not isinstance(shown, tuple):
+            return Unknown(shown.error, answer.exchange) if _has(outcome, EffectStatus.FAILED) else outcome
+        found = _ours(shown, key, action)
         if isinstance(found, Effect):
             return replace(found, exchange=answer.exchange)
-        if isinstance(found, NotFound) or not _is_failed(outcome):
+        if not _has(outcome, EffectStatus.FAILED):
             return outcome
-        return Unknown(found.error, answer.exchange)
+        explained = action == "refund" and wire.leaves_less(shown[1], now.captured, amount)
+        if isinstance(found, Unknown) or (wire.is_doubtful(answer) and not explained):
+            return Unknown(unknown("unexplained"), answer.exchange)
+        return outcome
 
     def _listed(self, account: Account, payuid: str, key: str, action: str) -> EffectLookup:
         """What PayU lists under our token among the actions of a transaction."""
-        answer = self._command(account, "check_action_status", payuid, "payuid")
+        shown = self._actions(account, payuid, "payuid")
+        return _ours(shown, key, action) if isinstance(shown, tuple) else shown
+
+    def _actions(self, account: Account, name: str, *by: str) -> _Actions | NotSent | Unknown:
+        """What check_action_status shows under a request id or, with "payuid", of a transaction."""
+        answer = self._command(account, "check_action_status", name, *by)
         if not isinstance(answer, Answer):
             return answer
-        rows = wire.actions(answer, payuid)
-        if rows is None:
-            return unreadable(answer)
-        row = next((row for row in rows if wire.word(row, "token") == wire.token(key)), None)
-        if row is None:
-            return NotFound(answer.exchange)
-        if wire.word(row, "action") != action:
-            # Captured in the moment before we canceled it, and so refunded: the charge itself tells.
-            return Unknown(unknown("another_action"), answer.exchange)
-        return wire.action_effect(row, answer)
+        rows = wire.actions(answer, name)
+        return unreadable(answer) if rows is None else (answer, rows)
 
     def _command(self, account: Account, command: str, *variables: str) -> Answer | NotSent | Unknown:
         """One call to the postservice; an Answer is the business of whoever asked."""
@@ -278,15 +301,21 @@ class PayuProvider:
         return answer if answer.ok else Unknown(unknown(f"http_{answer.status}"), answer.exchange, answer.retry_after)
 
 
-def _is_failed(outcome: EffectOutcome) -> bool:
-    return isinstance(outcome, Effect) and outcome.status is EffectStatus.FAILED
+def _has(outcome: EffectOutcome, status: EffectStatus) -> bool:
+    return isinstance(outcome, Effect) and outcome.status is status
+
+
+def _ours(shown: _Actions, key: str, action: str) -> Effect | NotFound | Unknown:
+    """What is listed under our token, as a statement about the action it was meant for."""
+    answer, rows = shown
+    row = wire.row_of(rows, key, action)
+    if row is None:
+        return NotFound(answer.exchange)
+    if wire.word(row, "action") != action:
+        # Captured in the moment before we canceled it, and so refunded: the charge itself tells.
+        return Unknown(unknown("another_action"), answer.exchange)
+    return wire.action_effect(row, answer)
 
 
 def _captured(now: Charge) -> Effect:
     return Effect(EffectStatus.SUCCEEDED, now.provider_reference, now.captured, now.currency, exchange=now.exchange)
-
-
-def _refused(code: str, about: Charge | NotFound) -> Effect:
-    """Definite without a call: there is nothing to do this to."""
-    error = conflict("The provider has this in another state.", code)
-    return Effect(EffectStatus.FAILED, error=error, exchange=about.exchange)

@@ -92,23 +92,27 @@ ACCEPTED = frozenset({"100", "101", "102", "104", "107", "123", "126", "127", "2
 # An earlier try of ours may be what stands in the way: token used, logged already, locked, same amount and
 # token, captured already. The list of actions decides; until it shows ours, nobody knows.
 REPEATED = frozenset({"106", "109", "120", "227", "301"})
-# Two refunds of one amount within five minutes: no effect now, and none of the other reasons to say no.
+# Two refunds of one amount within five minutes; the first may be an earlier try of ours.
 SAME_AMOUNT = "214"
+# About the request itself or the account, so no try of ours can have brought it about.
 REFUSED: dict[str, Verdict] = {
-    **dict.fromkeys(("103", "105", "111", "113", "115", "116", "117", "119", "230", "231", "250"), CONFLICT),
-    **dict.fromkeys(("110", "128", "232", "236", "237", "238", "239", "303", "304", "305", "306"), INVALID),
+    **dict.fromkeys(("116", "117", "119", "231", "250"), CONFLICT),
+    **dict.fromkeys(("128", "232", "237", "238", "239", "303", "304", "305", "306"), INVALID),
     **dict.fromkeys(("233", "234", "235"), ACCOUNT),
-    "108": TECHNICAL,
     "251": NOT_TAKEN,
 }
-# ``msg`` of a refusal without a code.
+# An earlier try of ours may have brought it about: too much, not in the state for it, a second part. Or PayU's
+# people may still see to it. Final only where what others have done explains it.
+DOUBTFUL: dict[str, Verdict] = {
+    **dict.fromkeys(("103", "105", "111", "113", "115", "230"), CONFLICT),
+    **dict.fromkeys(("110", "236"), INVALID),
+}
+# ``msg`` of a refusal without a code. "Request failed" and 108 are not among them: what failed may have been
+# the answer, and only a row of ours in the list of actions says that it was the action.
 SAYINGS: tuple[tuple[str, Verdict], ...] = (
     ("invalid payuid", CONFLICT),
     ("not exists", CONFLICT),
     ("not found", CONFLICT),
-    ("request failed", TECHNICAL),
-    ("capture failed", TECHNICAL),
-    ("cancelled failed", TECHNICAL),
     ("is empty", INVALID),
     ("parameter missing", INVALID),
 )

@@ -6,11 +6,10 @@ Source of every fact: docs.payu.in (hosted checkout, hashing, general APIs, erro
 from __future__ import annotations
 
 import hashlib
-import re
 from datetime import datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 from chalicelib.domain.errors import ErrorClass, ErrorCode
 from chalicelib.domain.ids import long_reference, short_reference
@@ -20,18 +19,15 @@ from chalicelib.domain.outcome import (
     ChargeStatus,
     Effect,
     EffectStatus,
-    EventKind,
     NotFound,
-    NotSent,
-    ProviderEvent,
     SettlementLine,
     Unknown,
 )
 from chalicelib.providers.calls import section, unknown, unreadable
-from chalicelib.providers.http import parse_json
 from chalicelib.providers.payu_codes import (
     ACCEPTED,
     ACTIONS,
+    DOUBTFUL,
     ERRORS,
     NO_ERROR,
     OTHERWISE,
@@ -44,7 +40,7 @@ from chalicelib.providers.payu_codes import (
     UNMAPPED,
 )
 from chalicelib.providers.reasons import ISSUER, TECHNICAL, Verdict, error_of
-from chalicelib.providers.signatures import digest, require
+from chalicelib.providers.signatures import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -59,15 +55,15 @@ CURRENCY = "INR"  # every amount of PayU India is in rupees, and no answer says 
 MAX_TOKEN = 23
 SAME_AMOUNT_SECONDS = 300.0
 BUSY: Verdict = (ErrorClass.RATE_LIMITED, ErrorCode.RATE_LIMITED)
-AUTOMATIC = "automatic"
 
 _INFO_HOSTS = {"secure.payu.in": "info.payu.in"}  # any other host serves both the page and the postservice
 _MAX_PRODUCT, _MAX_NAME, _MAX_EMAIL, _PHONE = 100, 60, 50, 10
 _MANDATORY = ("productinfo", "firstname", "email", "phone", "surl", "furl")
 _CHANNELS = {"upi": "UPI", "netbanking": "NB", "wallet": "CASH", "card": "CC"}
 _SIGNED = ("productinfo", "firstname", "email", *(f"udf{number}" for number in range(1, 6)))
-_KINDS = {"rf": "r", "op": "o"}
-_ID = re.compile(r"[A-Za-z0-9_-]{1,40}")
+# What our tokens end in, by the prefix of the operation's id and what PayU is asked to do: a reversal may
+# cancel first and refund afterwards, under one id.
+_KINDS = {("rf", "refund"): "r", ("op", "refund"): "o", ("op", "capture"): "c", ("op", "cancel"): "v"}
 _IST = timezone(timedelta(hours=5, minutes=30))
 _ADJUSTMENT: Literal["adjustment"] = "adjustment"
 _SETTLED: dict[str, Literal["payment", "refund"]] = {"capture": "payment", "refund": "refund"}
@@ -119,10 +115,7 @@ def _sha512(text: bytes) -> str:
 
 
 def payment_form(intent: ChargeIntent, key: str, salt: str) -> dict[str, str] | str:
-    """The fields that the browser posts to ``/_payment``, or the name of one that PayU cannot do without.
-
-    ``udf2`` says when to capture: it is signed and comes back, and ``unmappedstatus`` is not signed.
-    """
+    """The fields that the browser posts to ``/_payment``, or the name of one that PayU cannot do without."""
     email = intent.customer.get("email", "")
     return_url = intent.return_url or ""
     fields = {
@@ -136,7 +129,6 @@ def payment_form(intent: ChargeIntent, key: str, salt: str) -> dict[str, str] | 
         "surl": return_url,
         "furl": return_url,
         "udf1": intent.reference,
-        "udf2": intent.capture,
     }
     missing = next((name for name in _MANDATORY if not fields[name]), None)
     if missing:
@@ -162,24 +154,32 @@ def _digits(contact: str) -> str:
     return digits[-_PHONE:] if contact.startswith("+91") else digits
 
 
-def token(key: str) -> str:
-    """The PayU token of one of our operation ids: at most 23 letters and digits, the same each time.
+def token(key: str, action: str) -> str:
+    """The PayU token of one of our operation ids for an action (capture, cancel, refund): 23 letters and digits.
 
-    An id is a prefix and a ULID; 22 digits of base 62 hold the ULID, and a letter the prefix. Anything
+    An id is a prefix and a ULID; 22 digits of base 62 hold the ULID, and a letter prefix and action. Anything
     else is hashed, and ``key_of`` does not know it again.
     """
     prefix, _, ulid = key.partition("_")
     try:
-        short = short_reference(f"pay_{ulid}-") + _KINDS[prefix]
+        short = short_reference(f"pay_{ulid}-") + _KINDS[prefix, action]
     except (KeyError, ValueError):
         short = ""
-    return short if key_of(short) == key else hashlib.sha256(key.encode()).hexdigest()[:MAX_TOKEN]
+    return short if _id_in(short, action) == key else hashlib.sha256(f"{action}/{key}".encode()).hexdigest()[:MAX_TOKEN]
 
 
 def key_of(short: str) -> str | None:
-    """The operation id that ``token`` made short, or None if it is not one of ours."""
+    """The refund or reversal that ``token`` made short, or None if it is not one of ours.
+
+    No cancelation is named: one that came too late is a refund at PayU, and that is PayU's doing.
+    """
+    return _id_in(short, "refund")
+
+
+def _id_in(short: str, action: str) -> str | None:
+    """The operation id in a token for that action."""
     reference = long_reference(f"{short[:-1]}00")
-    prefix = next((prefix for prefix, kind in _KINDS.items() if kind == short[-1:]), None)
+    prefix = next((prefix for (prefix, what), kind in _KINDS.items() if kind == short[-1:] and what == action), None)
     return f"{prefix}_{reference[len('pay_') : -len('-00')]}" if reference and prefix else None
 
 
@@ -212,6 +212,10 @@ def _charge(entity: Mapping[str, object], answer: Answer) -> Charge | None:
     if not raw or payuid is None or amount is None:
         return None
     status = STATUSES.get((raw, unmapped), ChargeStatus.PENDING)
+    if status in (ChargeStatus.SUCCEEDED, ChargeStatus.AUTHORIZED):
+        amount = _paid(entity, amount)
+        if amount is None:
+            return None
     return Charge(
         status=status,
         provider_reference=payuid,
@@ -221,6 +225,22 @@ def _charge(entity: Mapping[str, object], answer: Answer) -> Charge | None:
         error=_decline(entity, unmapped) if status is ChargeStatus.DECLINED else None,
         exchange=answer.exchange,
     )
+
+
+def _paid(entity: Mapping[str, object], amount: int) -> int | None:
+    """What the customer paid of ``amount``: an offer takes some off, a surcharge comes on top. None if unreadable.
+
+    ``net_amount_debit`` is all that was debited, so that a surcharge in it may hide an offer.
+    """
+    off = from_decimal(entity.get("disc") or entity.get("discount") or "0", CURRENCY)
+    extra = from_decimal(entity.get("additional_charges") or entity.get("additionalCharges") or "0", CURRENCY)
+    net = entity.get("net_amount_debit")
+    if off is None or extra is None:
+        return None
+    if net is None or net == "":
+        return max(amount - off, 0)
+    debit = from_decimal(net, CURRENCY)
+    return None if debit is None else max(min(amount, debit - (extra if off else 0)), 0)
 
 
 def _decline(entity: Mapping[str, object], unmapped: str) -> PaymentError:
@@ -243,20 +263,27 @@ def message(answer: Answer) -> str:
 
 def said(answer: Answer) -> EffectOutcome:
     """What the answer to a command means by itself, before PayU's list of actions is looked at."""
-    code = word(answer.body, "error_code")
+    code = word(answer.body, "error_code") or ""
+    accepted = word(answer.body, "status") == "1"
     if code == SAME_AMOUNT:
-        # Refused without any effect, and only for now: under the same token it is welcome a little later.
-        return NotSent(error_of(BUSY, code), answer.exchange, SAME_AMOUNT_SECONDS)
+        # Only for now: under the same token it is welcome a little later.
+        return Unknown(error_of(BUSY, code), answer.exchange, SAME_AMOUNT_SECONDS)
     if code in REPEATED:
-        return Unknown(unknown(code or ""), answer.exchange)
-    verdict = REFUSED.get(code or "")
-    if verdict is None and (code in ACCEPTED or word(answer.body, "status") == "1"):
+        return Unknown(unknown(code), answer.exchange)
+    verdict = REFUSED.get(code) or DOUBTFUL.get(code)
+    if verdict is None and (code in ACCEPTED or accepted):
         request_id = word(answer.body, "request_id") or word(answer.body, "txn_update_id")
         return Effect(EffectStatus.PENDING, request_id, exchange=answer.exchange)
-    verdict = verdict or next((found for text, found in SAYINGS if text in message(answer)), None)
-    if verdict is None:
+    if not code:
+        verdict = next((found for text, found in SAYINGS if text in message(answer)), None)
+    if verdict is None or accepted:  # nobody knows what it means, or it says yes and no
         return Unknown(unknown(code or "refused"), answer.exchange)
     return Effect(EffectStatus.FAILED, error=error_of(verdict, code or "refused"), exchange=answer.exchange)
+
+
+def is_doubtful(answer: Answer) -> bool:
+    """Whether an earlier try of ours may be why a command was refused."""
+    return word(answer.body, "error_code") in DOUBTFUL
 
 
 def actions(answer: Answer, name: str) -> list[Mapping[str, object]] | None:
@@ -270,6 +297,31 @@ def actions(answer: Answer, name: str) -> list[Mapping[str, object]] | None:
     return found if all(isinstance(row, dict) for row in found) else None
 
 
+def row_of(rows: Iterable[Mapping[str, object]], key: str, action: str) -> Mapping[str, object] | None:
+    """What was done under our token, whatever PayU made of it, or None.
+
+    A refund has a second token: that of a cancelation under the same key which came too late, and gave back
+    what had been taken meanwhile.
+    """
+    used, canceled = token(key, action), token(key, "cancel")
+    for row in rows:
+        shown = word(row, "token")
+        is_late = shown == canceled and word(row, "action") == "refund" and not _has_failed(row)
+        if shown == used or (action == "refund" and is_late):
+            return row
+    return None
+
+
+def leaves_less(rows: Iterable[Mapping[str, object]], captured: int, amount: int) -> bool:
+    """Whether the refunds that PayU lists leave less than ``amount`` of what was captured."""
+    given = [row for row in rows if word(row, "action") == "refund" and not _has_failed(row)]
+    return captured - sum(from_decimal(row.get("amt"), CURRENCY) or 0 for row in given) < amount
+
+
+def _has_failed(row: Mapping[str, object]) -> bool:
+    return ACTIONS.get((word(row, "status") or "").lower()) is EffectStatus.FAILED
+
+
 def action_effect(row: Mapping[str, object], answer: Answer) -> Effect:
     """One action as a statement; a state we do not know is pending."""
     state = (word(row, "status") or "").lower()
@@ -281,62 +333,7 @@ def action_effect(row: Mapping[str, object], answer: Answer) -> Effect:
         currency=CURRENCY,
         error=error_of(TECHNICAL, state) if status is EffectStatus.FAILED else None,
         exchange=answer.exchange,
-    )
-
-
-# -- what PayU sends us ----------------------------------------------------------------------------
-
-
-def fields_of(body: bytes) -> dict[str, str]:
-    """A callback's fields, from a JSON object or else from a form."""
-    try:
-        parsed = parse_json(body)
-    except ValueError:
-        parsed = None
-    if not isinstance(parsed, dict):
-        return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
-    kept = {name: value for name, value in parsed.items() if isinstance(value, str | Decimal) or type(value) is int}
-    return {name: str(value) for name, value in kept.items()}
-
-
-def notice(fields: Mapping[str, str], body: bytes) -> ProviderEvent:
-    """A payment's verified notice in our terms. Of a transaction that is not ours it is ignored.
-
-    Its hash covers status, txnid, amount and our own fields, but neither ``unmappedstatus`` nor
-    ``mihpayid`` nor the error, and the customer's browser carries all of them: somebody may have made
-    "captured" of "auth". So a success is believed where we asked for the money at once, without
-    PayU's id, and everything else is a hint: PayU is asked.
-    """
-    txnid, status = fields.get("txnid", ""), fields.get("status", "")
-    amount, reference = from_decimal(fields.get("amount"), CURRENCY), long_reference(txnid)
-    if not status or amount is None or reference is None or not fields.get("key"):
-        return ProviderEvent(digest(body), "unreadable", EventKind.IGNORED)
-    found = STATUSES.get((status, fields.get("unmappedstatus", "").lower()))
-    if found is not ChargeStatus.SUCCEEDED or fields.get("udf2") != AUTOMATIC:
-        return ProviderEvent(f"{txnid}/{status}", status, EventKind.HINT, reference)
-    paid = Charge(found, amount=amount, currency=CURRENCY, captured=amount)
-    return ProviderEvent(f"{txnid}/{status}", status, EventKind.CHARGE, reference, charge=paid)
-
-
-def refund_hint(fields: Mapping[str, str], body: bytes) -> ProviderEvent:
-    """A refund's callback, which nobody signs: where to look. Of a transaction that is not ours it is ignored.
-
-    Only a refund is named by its key: a void whose charge was captured meanwhile comes back as a refund
-    too, and that one is the provider's doing.
-    """
-    request_id, payuid = fields.get("request_id", "").strip(), fields.get("mihpayid", "").strip()
-    reference = long_reference(fields.get("merchantTxnId", "").strip())
-    if reference is None or not (_ID.fullmatch(request_id) and _ID.fullmatch(payuid)):
-        return ProviderEvent(digest(body), "refund", EventKind.IGNORED)
-    key = key_of(fields.get("token", ""))
-    return ProviderEvent(
-        f"{request_id}/{fields.get('status', '')}",
-        "refund",
-        EventKind.HINT,
-        reference,
-        payuid,
-        effect=Effect(EffectStatus.PENDING, request_id),
-        refund_key=key if key and key.startswith("rf_") else None,
+        key=key_of(word(row, "token") or ""),
     )
 
 

@@ -38,6 +38,7 @@ from chalicelib.providers.base import (
 from chalicelib.providers.calls import Answer, call, conflict, integer, rows, text, unknown, unreadable
 from chalicelib.providers.http import parse_json
 from chalicelib.providers.reasons import UNAVAILABLE, error_of
+from chalicelib.providers.refusals import has_failed, is_definite, refused
 from chalicelib.providers.signatures import digest, require
 
 if TYPE_CHECKING:
@@ -92,7 +93,9 @@ class RazorpayProvider:
             Credential("key_id", secret=False, prefixes={"test": "rzp_test_", "live": "rzp_live_"}),
             Credential("key_secret"),
             Credential("webhook_secret"),
-            Credential("account_id", secret=False, required=False, prefixes={"test": "acc_", "live": "acc_"}),
+            Credential(
+                "account_id", secret=False, required=False, identity=True, prefixes={"test": "acc_", "live": "acc_"}
+            ),
         ),
         webhook_secret="webhook_secret",  # noqa: S106 - the name of it
         base_urls=dict.fromkeys(("test", "live"), "https://api.razorpay.com/v1"),
@@ -114,8 +117,8 @@ class RazorpayProvider:
         if isinstance(answer, NotSent | Unknown):
             return answer
         if not answer.ok:
-            refused = wire.refused_charge(answer, order.id)
-            return refused if refused is not None else self._standing(account, intent, answer)
+            charge = wire.refused_charge(answer, order.id)
+            return charge if charge is not None else self._standing(account, intent, answer)
         payment_id = text(answer.body, "razorpay_payment_id")
         if payment_id is None:
             return unreadable(answer)
@@ -157,16 +160,17 @@ class RazorpayProvider:
         if isinstance(answer, NotSent | Unknown):
             return answer
         if answer.ok:
-            return _captured(wire.charge(answer.body), answer) or unreadable(answer)
-        refused = wire.refused_effect(answer)
-        if refused is not None:
-            return refused
+            return wire.capture_effect(wire.charge(answer.body), answer) or unreadable(answer)
+        undecided = wire.undecided(answer)
+        if undecided is not None:
+            return undecided
         now = self._payment(account, payment_id, None)
         if isinstance(now, NotSent | Unknown):
             return Unknown(now.error, answer.exchange)
-        if isinstance(now, NotFound) or now.status in (ChargeStatus.AUTHORIZED, ChargeStatus.CANCELED):
-            return wire.no_effect(answer)
-        return _captured(now, answer) or wire.no_effect(answer)
+        if isinstance(now, Charge) and now.status is ChargeStatus.SUCCEEDED:
+            return wire.capture_effect(now, answer) or unreadable(answer)
+        error = wire.refusal(answer)
+        return refused(error, answer, failed=has_failed(error, now.status if isinstance(now, Charge) else None))
 
     def void(self, account: Account, charge: ChargeRef, key: str) -> EffectOutcome:  # noqa: ARG002 - there is nothing to call
         """Razorpay has no void: an authorization lapses by itself, and fetch tells when it has."""
@@ -184,13 +188,16 @@ class RazorpayProvider:
             return answer
         if answer.ok:
             return replace(wire.refund_effect(answer.body), exchange=answer.exchange)
-        refused = wire.refused_effect(answer)
-        if refused is not None:
-            return refused
+        undecided = wire.undecided(answer)
+        if undecided is not None:
+            return undecided
         found = self._find_refund(account, payment_id, key)
         if isinstance(found, Effect):
             return found
-        return wire.no_effect(answer) if isinstance(found, NotFound) else Unknown(found.error, answer.exchange)
+        if isinstance(found, NotSent | Unknown):
+            return Unknown(found.error, answer.exchange)
+        error = wire.refusal(answer)
+        return refused(error, answer, failed=is_definite(error) and error.provider_code != wire.KEY_USED)
 
     def fetch_refund(
         self, account: Account, charge: ChargeRef, key: str, provider_reference: str | None
@@ -270,8 +277,8 @@ class RazorpayProvider:
         if not answer.ok:
             if wire.RECEIPT_TAKEN in wire.description(answer):
                 return self._standing(account, intent, answer)
-            refused = wire.refused_charge(answer, None)
-            return refused if refused is not None else self._standing(account, intent, answer)
+            charge = wire.refused_charge(answer, None)
+            return charge if charge is not None else self._standing(account, intent, answer)
         order_id = text(answer.body, "id")
         if order_id is None:
             return NotSent(unreadable(answer).error, answer.exchange)
@@ -391,10 +398,3 @@ class RazorpayProvider:
         authorization = "Basic " + b64encode(pair.encode()).decode()
         sent = {"authorization": authorization, **(headers or {})}
         return call(self._http, method, account.base_url, path, headers=sent, payload=payload)
-
-
-def _captured(now: Charge, answer: Answer) -> Effect | None:
-    """The capture's effect when the payment has been captured, else None."""
-    if now.status is not ChargeStatus.SUCCEEDED:
-        return None
-    return Effect(EffectStatus.SUCCEEDED, now.provider_reference, now.captured, now.currency, exchange=answer.exchange)

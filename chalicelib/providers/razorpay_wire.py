@@ -6,10 +6,9 @@ Source of every fact: Razorpay's API reference for orders, payments, refunds and
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from chalicelib.domain.errors import ErrorClass
+from chalicelib.domain.errors import ErrorClass, ErrorCode
 from chalicelib.domain.outcome import (
     Charge,
     ChargeStatus,
@@ -21,18 +20,14 @@ from chalicelib.domain.outcome import (
     SettlementLine,
     Unknown,
 )
-from chalicelib.providers.calls import (
-    integer,
-    misconfigured,
-    section,
-    text,
-    unknown,
-)
-from chalicelib.providers.reasons import UNDECIDED, classify, classify_request
+from chalicelib.providers.calls import integer, misconfigured, section, text, unknown
+from chalicelib.providers.moments import from_epoch
+from chalicelib.providers.reasons import CONFLICT, INVALID, TECHNICAL, UNDECIDED, classify, classify_request, error_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from chalicelib.domain.errors import PaymentError
     from chalicelib.providers.base import ChargeIntent, ChargeRef
     from chalicelib.providers.calls import Answer
 
@@ -63,6 +58,10 @@ _SETTLED: dict[str, Literal["payment", "refund"]] = {"payment": "payment", "refu
 _CONFLICT_STATUS = 409
 
 RECEIPT_TAKEN = "order receipt should be unique"
+KEY_USED = "duplicate_request"  # by an earlier try of ours
+_CAPTURED = "already been captured"
+_OUR_REQUEST = "BAD_REQUEST_ERROR"  # the code of what Razorpay refused for what it asks; the others are machines'
+_MACHINES = frozenset({"gateway", "internal"})  # the source of what went wrong behind Razorpay, or in it
 _NO_SUCH_ID = "the id provided does not exist"
 _NOT_FOUND_STATUS = 404
 
@@ -176,6 +175,13 @@ def charge(entity: Mapping[str, object], order_id: str | None = None) -> Charge:
     )
 
 
+def capture_effect(now: Charge, answer: Answer) -> Effect | None:
+    """The capture's effect when the payment has been captured and says how much, else None."""
+    if now.status is not ChargeStatus.SUCCEEDED or not now.captured:
+        return None
+    return Effect(EffectStatus.SUCCEEDED, now.provider_reference, now.captured, now.currency, exchange=answer.exchange)
+
+
 def best(entities: Sequence[Mapping[str, object]]) -> Mapping[str, object] | None:
     """The payment that decides an order: captured, else authorized, else the newest."""
     rank = {"captured": 2, "refunded": 2, "authorized": 1}
@@ -195,7 +201,8 @@ def refund_effect(entity: Mapping[str, object]) -> Effect:
         provider_reference=text(entity, "id"),
         amount=integer(entity, "amount"),
         currency=text(entity, "currency"),
-        error=classify("gateway_technical_error", None, None) if failed else None,
+        error=error_of(TECHNICAL, "failed") if failed else None,
+        key=text(entity, "receipt"),
     )
 
 
@@ -209,7 +216,6 @@ def settlement_line(row: Mapping[str, object]) -> SettlementLine | None:
     if entity_id is None or currency is None or amount is None:
         return None
     taken = kind == "refund" or bool(integer(row, "debit"))
-    settled_at = integer(row, "settled_at")
     return SettlementLine(
         kind=_SETTLED.get(kind or "", "adjustment"),
         entity_id=entity_id,
@@ -221,7 +227,7 @@ def settlement_line(row: Mapping[str, object]) -> SettlementLine | None:
         provider_reference=entity_id if kind == "payment" else text(row, "payment_id"),
         settlement_id=text(row, "settlement_id"),
         utr=text(row, "settlement_utr"),
-        settled_at=datetime.fromtimestamp(settled_at, UTC) if settled_at and row.get("settled") is True else None,
+        settled_at=from_epoch(integer(row, "settled_at")) if row.get("settled") is True else None,
     )
 
 
@@ -253,34 +259,37 @@ def refused_charge(answer: Answer, order_id: str | None) -> Charge | NotSent | U
     verdict = classify(reason, source, code) if tried else classify_request(reason, code)
     if verdict.error_class is ErrorClass.CONFLICT or "already paid" in description(answer):
         return None
-    if verdict.error_class is ErrorClass.CONFIG:
+    if verdict.error_class is ErrorClass.CONFIG and not tried:
         return NotSent(verdict, answer.exchange)
     return Charge(ChargeStatus.DECLINED, payment_id, error=verdict, data=data, exchange=answer.exchange)
 
 
-def refused_effect(answer: Answer) -> Effect | NotSent | Unknown | None:
-    """What a refused capture or refund means; None asks the caller to look at the facts first."""
+def refusal(answer: Answer) -> PaymentError:
+    """Why a capture or refund was refused; technical where neither reason nor code says that it had no effect."""
     error = section(answer.body, "error")
     reason, code = text(error, "reason"), text(error, "code")
+    if _CAPTURED in description(answer):
+        return error_of(CONFLICT, reason or code)
+    is_ours = code == _OUR_REQUEST and text(error, "source") not in _MACHINES
+    return classify(reason, None, code, default=INVALID if is_ours else TECHNICAL)
+
+
+def undecided(answer: Answer) -> NotSent | Unknown | None:
+    """A refused capture or refund that may yet have an effect, or that the account stands in the way of.
+
+    None asks the caller to look at the facts: "already captured", "fully refunded" or "same key, other body"
+    may be the doing of an earlier try of ours, and a gateway's time-out says nothing of what it did.
+    """
+    error = section(answer.body, "error")
+    reason = text(error, "reason")
     if answer.status == _CONFLICT_STATUS:
         return Unknown(unknown("http_409"), answer.exchange, answer.retry_after)
     if _is_authentication(answer):
         return NotSent(misconfigured(reason or f"http_{answer.status}"), answer.exchange)
     if reason in UNDECIDED:
         return Unknown(unknown(reason or "undecided"), answer.exchange)
-    verdict = classify_request(reason, code)
-    if verdict.error_class in (ErrorClass.CONFLICT, ErrorClass.INVALID_REQUEST):
-        # "Already captured", "fully refunded", "same key, other body": an earlier try of ours may
-        # be what stands in the way, so nothing is definite until the facts have been looked at.
-        return None
-    return Effect(EffectStatus.FAILED, error=verdict, exchange=answer.exchange)
-
-
-def no_effect(answer: Answer) -> Effect:
-    """A refusal that turned out to be definite."""
-    error = section(answer.body, "error")
-    verdict = classify_request(text(error, "reason"), text(error, "code"))
-    return Effect(EffectStatus.FAILED, error=verdict, exchange=answer.exchange)
+    verdict = refusal(answer)
+    return NotSent(verdict, answer.exchange) if verdict.code is ErrorCode.PROVIDER_MISCONFIGURED else None
 
 
 def _is_authentication(answer: Answer) -> bool:
@@ -296,11 +305,10 @@ def event(body: Mapping[str, object], dedupe_key: str) -> ProviderEvent:
     payment = section(section(payload, "payment"), "entity")
     order = section(section(payload, "order"), "entity")
     refund = section(section(payload, "refund"), "entity")
-    reference = (
-        text(section(payment, "notes"), "reference")
-        or text(section(order, "notes"), "reference")
-        or text(order, "receipt")
-    )
+    # What we ourselves gave to the order or the refund. A payment's notes come from the browser that opened the
+    # checkout: with the order's id beside them the services can tell, and a payment without an order is none of ours.
+    given = text(order, "receipt") or _reference(order) or _reference(refund)
+    reference = given or (_reference(payment) if text(payment, "order_id") else None)
     provider_reference = text(payment, "id") or text(refund, "payment_id")
     if kind in _CHARGE_EVENTS and payment:
         return ProviderEvent(
@@ -309,6 +317,8 @@ def event(body: Mapping[str, object], dedupe_key: str) -> ProviderEvent:
     if kind in _REFUND_EVENTS and refund:
         if payment.get("captured") is False:
             # An automatic refund of an authorization that was never captured: a release, not a refund.
+            if REFUND_STATUSES.get(text(refund, "status") or "") is not EffectStatus.SUCCEEDED:
+                return ProviderEvent(dedupe_key, kind, EventKind.HINT, reference, provider_reference)
             released = charge({**payment, "status": "refunded"})
             return ProviderEvent(dedupe_key, kind, EventKind.CHARGE, reference, provider_reference, released)
         return ProviderEvent(
@@ -324,3 +334,8 @@ def event(body: Mapping[str, object], dedupe_key: str) -> ProviderEvent:
     if kind.startswith(_DISPUTE):
         return ProviderEvent(dedupe_key, kind, EventKind.DISPUTE, reference, provider_reference)
     return ProviderEvent(dedupe_key, kind, EventKind.IGNORED, reference, provider_reference)
+
+
+def _reference(entity: Mapping[str, object]) -> str | None:
+    """Our attempt reference, as the notes say."""
+    return text(section(entity, "notes"), "reference")

@@ -41,7 +41,8 @@ REASONS: dict[str, Verdict] = {
     "order_already_paid": CONFLICT,
     "duplicate_request": CONFLICT,
     "refund_limit_crossed": CONFLICT,
-    "invalid_state": CONFLICT,  # the simulator's
+    "invalid_state": CONFLICT,  # this and the next are the simulator's
+    "not_found": INVALID,
     # nobody's fault: another try or another provider may do better
     "gateway_technical_error": TECHNICAL,
     "bank_technical_error": TECHNICAL,

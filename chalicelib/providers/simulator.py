@@ -8,14 +8,13 @@
     GET  /v1/refunds/{id}               GET /v1/refunds?key=
     GET  /v1/settlements?day=YYYY-MM-DD&page=1      an Indian day; {"lines", "more"}
 
-Effects take an Idempotency-Key; a repeat returns the first effect's present state, 409 while the
-first still runs, 422 for another body. A 503 with code NOT_ACCEPTED had no effect. Webhooks carry
-X-Simulator-Signature, hex(HMAC_SHA256(secret, body)), and X-Simulator-Event-Id.
+Effects take an Idempotency-Key, each action its own; a repeat returns the first effect's present
+state, 409 while the first still runs, 422 for another body. A 503 with code NOT_ACCEPTED had no
+effect. Webhooks carry X-Simulator-Signature, hex(HMAC_SHA256(secret, body)), and X-Simulator-Event-Id.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -41,34 +40,28 @@ from chalicelib.providers.base import (
     Connection,
     Credential,
 )
-from chalicelib.providers.calls import (
-    Answer,
-    call,
-    conflict,
-    integer,
-    rows,
-    section,
-    text,
-    unknown,
-    unreadable,
-)
+from chalicelib.providers.calls import Answer, call, conflict, integer, rows, section, text, unknown, unreadable
 from chalicelib.providers.http import parse_json
-from chalicelib.providers.reasons import UNAVAILABLE, classify, classify_request, error_of
+from chalicelib.providers.moments import from_epoch
+from chalicelib.providers.reasons import INVALID, TECHNICAL, UNAVAILABLE, classify, error_of
+from chalicelib.providers.refusals import has_failed, is_definite, refused
 from chalicelib.providers.signatures import digest, require
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from datetime import date
+    from datetime import date, datetime
 
     from chalicelib.domain.errors import PaymentError
     from chalicelib.domain.outcome import ChargeLookup, ChargeOutcome, EffectLookup, EffectOutcome
     from chalicelib.providers.http import HttpClient
+    from chalicelib.providers.reasons import Verdict
 
 _DAY = 24 * 3600
 _PAGES = 1000  # far more than a day has; the bound only ends a broken report
 _METHODS = frozenset({"upi", "netbanking", "wallet", "card"})
 _NOT_FOUND, _CONFLICT = 404, 409
 _NOT_ACCEPTED = "NOT_ACCEPTED"
+_KEY_USED = "duplicate_request"  # by an earlier try of ours
 
 STATUSES: dict[str, ChargeStatus] = {
     "succeeded": ChargeStatus.SUCCEEDED,
@@ -111,7 +104,7 @@ class SimulatorProvider:
             Credential("api_key"),
             Credential("api_secret"),
             Credential("webhook_secret"),
-            Credential("account_id", secret=False, required=False),
+            Credential("account_id", secret=False, required=False, identity=True),
         ),
         webhook_secret="webhook_secret",  # noqa: S106 - the name of it
         base_urls={},  # the sandbox bank only, whose address is a setting
@@ -174,14 +167,17 @@ class SimulatorProvider:
             return answer
         if answer.ok:
             return _refund(answer.body, answer)
-        failed = _failed(answer)
-        if isinstance(failed, Effect) and failed.error and failed.error.error_class is ErrorClass.CONFLICT:
-            # What stands in the way may be an earlier try with this key; then that is the truth.
-            found = self.fetch_refund(account, charge, key, None)
-            if isinstance(found, NotSent | Unknown):
-                return Unknown(found.error, answer.exchange)
-            return found if isinstance(found, Effect) else failed
-        return failed
+        undecided = _undecided(answer)
+        if undecided is not None:
+            return undecided
+        # What stands in the way may be an earlier try with this key; then that is the truth.
+        found = self.fetch_refund(account, charge, key, None)
+        if isinstance(found, Effect):
+            return found
+        if isinstance(found, NotSent | Unknown):
+            return Unknown(found.error, answer.exchange)
+        error = _refusal(answer, TECHNICAL)
+        return refused(error, answer, failed=is_definite(error) and error.provider_code != _KEY_USED)
 
     def fetch_refund(
         self,
@@ -250,20 +246,22 @@ class SimulatorProvider:
         key: str,
         wanted: ChargeStatus,
     ) -> EffectOutcome:
-        """Capture or void; a refusal for its state is checked against the charge's real state."""
+        """Capture or void; whatever a refusal says, the charge itself tells whether it has happened."""
         answer = self._act(account, charge, action, payload, key)
         if not isinstance(answer, Answer):
             return answer
         if answer.ok:
             return _effect(_charge(answer.body, answer), wanted, answer) or unreadable(answer)
-        failed = _failed(answer)
-        if isinstance(failed, Effect) and failed.error and failed.error.error_class is ErrorClass.CONFLICT:
-            now = self.fetch(account, charge)
-            if isinstance(now, NotSent | Unknown):
-                return Unknown(now.error, answer.exchange)
-            if isinstance(now, Charge):
-                return _effect(now, wanted, answer) or failed
-        return failed
+        undecided = _undecided(answer)
+        if undecided is not None:
+            return undecided
+        now = self.fetch(account, charge)
+        if isinstance(now, NotSent | Unknown):
+            return Unknown(now.error, answer.exchange)
+        if isinstance(now, Charge) and now.status is wanted:
+            return _effect(now, wanted, answer) or unreadable(answer)
+        error = _refusal(answer, TECHNICAL)
+        return refused(error, answer, failed=has_failed(error, now.status if isinstance(now, Charge) else None))
 
     def _act(
         self, account: Account, charge: ChargeRef, action: str, payload: Mapping[str, object], key: str
@@ -304,12 +302,15 @@ def _charge(body: Mapping[str, object], answer: Answer | None = None) -> Charge 
     status = STATUSES.get(text(body, "status") or "", ChargeStatus.PENDING)
     failure = section(body, "error")
     action = section(body, "next_action")
+    captured = integer(body, "captured") or 0
+    # Money that has been taken, and nobody can read how much: no amount of it is worth comparing with ours.
+    is_garbled = status is ChargeStatus.SUCCEEDED and not captured and "captured" in body
     return Charge(
         status=status,
         provider_reference=charge_id,
-        amount=integer(body, "amount"),
+        amount=None if is_garbled else integer(body, "amount"),
         currency=text(body, "currency"),
-        captured=integer(body, "captured") or 0,
+        captured=captured,
         refunded=integer(body, "refunded") or 0,
         error=_decline(failure) if status is ChargeStatus.DECLINED else None,
         next_action=dict(action) if action and status is ChargeStatus.ACTION_REQUIRED else None,
@@ -322,8 +323,8 @@ def _decline(failure: Mapping[str, object]) -> PaymentError:
 
 
 def _effect(now: Charge | None, wanted: ChargeStatus, answer: Answer) -> Effect | None:
-    """A capture or void that the charge's state confirms, else None."""
-    if now is None or now.status is not wanted:
+    """A capture or void that the charge's state confirms, else None; a capture has to name an amount."""
+    if now is None or now.status is not wanted or (wanted is ChargeStatus.SUCCEEDED and now.amount is None):
         return None
     amount = now.captured if wanted is ChargeStatus.SUCCEEDED else now.amount
     return Effect(EffectStatus.SUCCEEDED, now.provider_reference, amount, now.currency, exchange=answer.exchange)
@@ -339,12 +340,12 @@ def _refund(body: Mapping[str, object], answer: Answer | None = None) -> Effect:
         currency=text(body, "currency"),
         error=_decline(section(body, "error")) if status is EffectStatus.FAILED else None,
         exchange=answer.exchange if answer else None,
+        key=text(body, "key"),
     )
 
 
 def _line(row: Mapping[str, object]) -> SettlementLine:
     """A line of the settlement report; what it keeps (fee and tax) is taken off the amount when it pays out."""
-    settled_at = integer(row, "settled_at")
     refund = text(row, "refund")
     amount = integer(row, "amount") or 0
     return SettlementLine(
@@ -359,23 +360,22 @@ def _line(row: Mapping[str, object]) -> SettlementLine:
         provider_reference=text(row, "charge"),
         settlement_id=text(row, "settlement"),
         utr=text(row, "utr"),
-        settled_at=datetime.fromtimestamp(settled_at, UTC) if settled_at else None,
+        settled_at=from_epoch(integer(row, "settled_at")),
     )
 
 
-def _refusal(answer: Answer) -> PaymentError:
+def _refusal(answer: Answer, otherwise: Verdict = INVALID) -> PaymentError:
+    """Why a request was refused; ``otherwise`` is for a reason that nobody knows."""
     error = section(answer.body, "error")
-    return classify_request(text(error, "reason"), text(error, "code"))
+    return classify(text(error, "reason"), None, text(error, "code"), default=otherwise)
 
 
-def _failed(answer: Answer) -> Effect | NotSent | Unknown:
-    """What a refused capture, void or refund means."""
-    error = _refusal(answer)
+def _undecided(answer: Answer) -> NotSent | Unknown | None:
+    """A refused capture, void or refund that may yet have an effect, or that the account stands in the way of."""
+    error = _refusal(answer, TECHNICAL)
     if answer.status == _CONFLICT:
         return Unknown(unknown(error.provider_code or "conflict"), answer.exchange, answer.retry_after)
-    if error.error_class is ErrorClass.CONFIG:
-        return NotSent(error, answer.exchange)
-    return Effect(EffectStatus.FAILED, error=error, exchange=answer.exchange)
+    return NotSent(error, answer.exchange) if error.error_class is ErrorClass.CONFIG else None
 
 
 def _event(body: Mapping[str, object], dedupe_key: str) -> ProviderEvent:

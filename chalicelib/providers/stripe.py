@@ -44,7 +44,8 @@ from chalicelib.providers.base import (
 )
 from chalicelib.providers.calls import Answer, conflict, misconfigured, rows, text, unknown, unreadable
 from chalicelib.providers.http import parse_json
-from chalicelib.providers.reasons import NOT_TAKEN, error_of
+from chalicelib.providers.reasons import NOT_TAKEN, TECHNICAL, error_of
+from chalicelib.providers.refusals import has_failed, is_definite, refused
 from chalicelib.providers.signatures import digest, require
 from chalicelib.providers.stripe_api import LIVE, TEST, Listed, StripeApi, publishable_key, secret_key
 from chalicelib.providers.stripe_errors import refusal
@@ -149,7 +150,8 @@ class StripeProvider:
         intent_id = self._intent_id(account, charge)
         if not isinstance(intent_id, str):
             return intent_id
-        answer, replayed = self._api.post(account, "/refunds", wire.refund_form(charge, intent_id, amount, key), key)
+        form = wire.refund_form(charge, intent_id, amount, key)
+        answer, replayed = self._api.post(account, "/refunds", form, f"{key}:refund")
         if isinstance(answer, NotSent) or (isinstance(answer, Unknown) and not replayed):
             return answer
         if isinstance(answer, Answer) and answer.ok:
@@ -159,15 +161,15 @@ class StripeProvider:
             now = self._refund(account, made.provider_reference) if replayed else made
             # One that was told of is known to exist, so it is pending when nobody says how it stands.
             return now if isinstance(now, Effect) else replace(made, status=EffectStatus.PENDING, error=None)
-        error = answer.error if isinstance(answer, Unknown) else refusal(answer)
-        if error.error_class in _NOT_SENT:
+        error = answer.error if isinstance(answer, Unknown) else refusal(answer, TECHNICAL)
+        if error.error_class is ErrorClass.CONFIG:
             return NotSent(error, answer.exchange)
         # What stands in the way may be an earlier try with this key; then that is the truth.
         found = self._find_refund(account, intent_id, key)
         if isinstance(found, Effect):
             return found
         if isinstance(found, NotFound) and isinstance(answer, Answer):
-            return Effect(EffectStatus.FAILED, error=error, exchange=answer.exchange)
+            return refused(error, answer, failed=is_definite(error) and not wire.is_repeat(answer))
         return Unknown(unknown(error.provider_code or "conflict"), answer.exchange)
 
     def fetch_refund(
@@ -227,7 +229,7 @@ class StripeProvider:
     def _refused(self, account: Account, intent: ChargeIntent, answer: Answer) -> ChargeOutcome:
         """What a create means that was refused before anybody tried to pay."""
         error = refusal(answer)
-        if wire.is_other_request(answer) or error.error_class is ErrorClass.CONFLICT:
+        if wire.is_repeat(answer) or error.error_class is ErrorClass.CONFLICT:
             unsure = Unknown(unknown(error.provider_code or "conflict"), answer.exchange)
             return self._standing(account, intent, unsure)
         if error.error_class in _NOT_SENT:
@@ -316,7 +318,7 @@ class StripeProvider:
         if not isinstance(intent_id, str):
             return intent_id
         path = f"/payment_intents/{quote(intent_id, safe='')}/{action}"
-        answer, replayed = self._api.post(account, path, form, key)
+        answer, replayed = self._api.post(account, path, form, f"{key}:{action}")
         if isinstance(answer, Unknown) and replayed:
             # A stored failure would come back all day. Without a key the call is as safe: an intent is
             # captured or canceled once.
@@ -325,14 +327,15 @@ class StripeProvider:
             return answer
         if answer.ok:
             return _effect(wire.charge(answer.body), wanted, answer) or unreadable(answer)
-        error = refusal(answer)
-        if error.error_class in _NOT_SENT:
+        error = refusal(answer, TECHNICAL)
+        if error.error_class is ErrorClass.CONFIG:
             return NotSent(error, answer.exchange)
         now = self._intent(account, intent_id)
         if isinstance(now, NotSent | Unknown):
             return Unknown(now.error, answer.exchange)
-        failed = Effect(EffectStatus.FAILED, error=error, exchange=answer.exchange)
-        return failed if isinstance(now, NotFound) else _effect(now, wanted, answer) or failed
+        if isinstance(now, Charge) and now.status is wanted:
+            return _effect(now, wanted, answer) or unreadable(answer)
+        return refused(error, answer, failed=has_failed(error, now.status if isinstance(now, Charge) else None))
 
     def _refund(self, account: Account, refund_id: str) -> EffectLookup:
         answer = self._api.get(account, f"/refunds/{quote(refund_id, safe='')}")
@@ -378,8 +381,8 @@ def _nothing(found: Answer | NotSent | Unknown) -> NotSent | Unknown:
 
 
 def _effect(now: Charge | None, wanted: ChargeStatus, answer: Answer) -> Effect | None:
-    """A capture or cancelation that the intent's state confirms, else None."""
-    if now is None or now.status is not wanted:
+    """A capture or cancelation that the intent's state confirms, else None; a capture has to name an amount."""
+    if now is None or now.status is not wanted or (wanted is ChargeStatus.SUCCEEDED and now.amount is None):
         return None
     amount = now.captured if wanted is ChargeStatus.SUCCEEDED else now.amount
     return Effect(EffectStatus.SUCCEEDED, now.provider_reference, amount, now.currency, exchange=answer.exchange)

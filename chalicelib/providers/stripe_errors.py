@@ -130,9 +130,14 @@ def decline(error: Mapping[str, object], default: Verdict = ISSUER) -> PaymentEr
     return error_of(verdict, decline_code or code or text(error, "type"))
 
 
-def refusal(answer: Answer) -> PaymentError:
-    """Why a request was refused: by a bank if it got that far, else for what it asked."""
-    return decline(section(answer.body, "error"), ISSUER if answer.status == _DECLINED_STATUS else INVALID)
+def refusal(answer: Answer, otherwise: Verdict = INVALID) -> PaymentError:
+    """Why a request was refused: by a bank if it got that far, else for what it asked.
+
+    ``otherwise`` is for an error that is neither, and that nobody knows.
+    """
+    error = section(answer.body, "error")
+    asked = INVALID if text(error, "type") == "invalid_request_error" else otherwise
+    return decline(error, ISSUER if answer.status == _DECLINED_STATUS else asked)
 
 
 def refund_failure(reason: str | None, status: str | None) -> PaymentError:

@@ -72,6 +72,7 @@ _CHARGE_EVENTS = frozenset(
 )  # fmt: skip
 _REFUND_EVENTS = frozenset({"refund.created", "refund.updated", "refund.failed"})
 _DISPUTE = "charge.dispute."
+_LATER = frozenset({"idempotency_key_in_use", "lock_timeout", "rate_limit"})  # codes that say to ask once more
 _DECLINED_STATUS, _CONFLICT_STATUS, _DEPENDENCY_STATUS = 402, 409, 424
 _LINES = {"charge": "payment", "payment": "payment", "refund": "refund", "payment_refund": "refund"}
 _PAYOUTS = frozenset({"payout", "payout_cancel", "payout_failure"})
@@ -140,12 +141,15 @@ def charge(intent: Mapping[str, object], publishable_key: str | None = None) -> 
     if failure and text(intent, "status") == "requires_payment_method":
         status = ChargeStatus.DECLINED
     succeeded = status is ChargeStatus.SUCCEEDED
+    captured = (integer(intent, "amount_received") or 0) if succeeded else 0
+    # Money that has been taken, and nobody can read how much: no amount of it is worth comparing with ours.
+    is_garbled = succeeded and not captured and "amount_received" in intent
     return Charge(
         status=status,
         provider_reference=intent_id,
-        amount=integer(intent, "amount"),
+        amount=None if is_garbled else integer(intent, "amount"),
         currency=_currency(intent),
-        captured=(integer(intent, "amount_received") or 0) if succeeded else 0,
+        captured=captured,
         refunded=(integer(section(intent, "latest_charge"), "amount_refunded") or 0) if succeeded else 0,
         error=decline(failure) if status is ChargeStatus.DECLINED else None,
         next_action=next_action(intent, publishable_key) if status is ChargeStatus.ACTION_REQUIRED else None,
@@ -197,6 +201,7 @@ def refund_effect(refund: Mapping[str, object]) -> Effect:
         amount=integer(refund, "amount"),
         currency=_currency(refund),
         error=refund_failure(text(refund, "failure_reason"), text(refund, "status")) if failed else None,
+        key=refund_key_of(refund),
     )
 
 
@@ -216,16 +221,19 @@ def is_undecided(answer: Answer, headers: Mapping[str, str]) -> bool:
     something behind Stripe failed, or Stripe itself asks for the same once more."""
     if answer.ok:
         return False
+    error = section(answer.body, "error")
     return (
         answer.status in (_CONFLICT_STATUS, _DEPENDENCY_STATUS)
-        or text(section(answer.body, "error"), "type") == "api_error"
+        or text(error, "type") == "api_error"
+        or text(error, "code") in _LATER
         or headers.get("stripe-should-retry") == "true"
     )
 
 
-def is_other_request(answer: Answer) -> bool:
-    """Whether the key has been used before, with other parameters."""
-    return text(section(answer.body, "error"), "type") == "idempotency_error"
+def is_repeat(answer: Answer) -> bool:
+    """Whether an earlier request of ours stands in the way: its key was used before, with other parameters."""
+    error = section(answer.body, "error")
+    return text(error, "type") == "idempotency_error" or text(error, "code") == "resource_already_exists"
 
 
 def event(body: Mapping[str, object], dedupe_key: str) -> ProviderEvent:

@@ -214,7 +214,7 @@ class Book:
     def capture(self, charge: Charge, amount: int | None, fault: Fault | None = None, *, whole: bool = False) -> Charge:
         """Take ``amount`` of an authorization, or all of it; raises RefusedError."""
         if fault is Fault.DECLINE:
-            raise RefusedError("gateway_technical_error", "The bank did not confirm the capture.")
+            raise RefusedError("payment_declined", "The bank declined the capture.")
         if charge.state is State.CAPTURED:
             raise RefusedError("invalid_state", "This payment has already been captured.")
         if charge.state is not State.AUTHORIZED:
@@ -228,7 +228,7 @@ class Book:
     def void(self, charge: Charge, fault: Fault | None = None) -> Charge:
         """Release an authorization, or give up a charge that waits for the customer; raises RefusedError."""
         if fault is Fault.DECLINE:
-            raise RefusedError("gateway_technical_error", "The bank did not confirm the release.")
+            raise RefusedError("payment_declined", "The bank declined the release.")
         if charge.state not in (State.AUTHORIZED, State.ACTION):
             raise RefusedError("invalid_state", f"The charge is {charge.state.value}.")
         charge.state = State.VOIDED
@@ -247,7 +247,7 @@ class Book:
     ) -> Refund:
         """Give ``amount`` back, or all that is left; raises RefusedError."""
         if fault is Fault.DECLINE:
-            raise RefusedError("gateway_technical_error", "The bank did not confirm the refund.")
+            raise RefusedError("payment_declined", "The bank declined the refund.")
         if charge.state is not State.CAPTURED:
             raise RefusedError("invalid_state", "Only captured payments can be refunded.")
         left = charge.captured - charge.refunded - charge.refunding

@@ -60,11 +60,12 @@ _REFUSALS: dict[str, tuple[int, str]] = {
     "invalid_state": (400, "order_id_not_paid"),
     "not_accepted": (400, "payment_method_unsupported"),
     "not_found": (404, "order_not_found"),
+    "payment_declined": (400, "payment_gateway_unsupported"),
     "order_already_paid": (400, "order_already_paid"),
     "order_closed": (400, "order_inactive"),
     "order_exists": (409, "order_already_exists"),
     "refund_exists": (409, "refund_id_already_exists"),
-    "refund_failed": (400, "refund_post_failed"),
+    "refund_declined": (400, "refund_unsupported"),
     "refund_limit_crossed": (400, "refund_amount_invalid"),
     "refund_not_allowed": (409, "refund_not_allowed"),
     "refund_not_found": (404, "refund_not_found"),
@@ -163,7 +164,7 @@ def _terminate(bank: Bank, settings: ProviderSettings, request: Request, order: 
 
     def effect(fault: Fault | None) -> Order:
         if fault is Fault.DECLINE:
-            raise RefusedError("gateway_technical_error", "The order could not be terminated.")
+            raise RefusedError("payment_declined", "The order cannot be terminated.")
         if order_status(bank, order) == "ACTIVE":
             order.closed = True
             for charge_id in order.charges:
@@ -259,7 +260,7 @@ def _create_refund(
         if any(refund.key == refund_id for refund in bank.book.refunds_of(charge)):
             raise RefusedError("refund_exists", "refund with same id is already present")
         if fault is Fault.DECLINE:
-            raise RefusedError("refund_failed", "The bank did not confirm the refund.")
+            raise RefusedError("refund_declined", "Refunds are not supported for this payment.")
         return bank.book.refund(charge, amount, refund_id, fault, {"note": body.get("refund_note")})
 
     return _once(

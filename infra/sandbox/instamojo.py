@@ -324,4 +324,6 @@ def _refuse(refusal: RefusedError) -> Response:
             return _error(400, {"refund_amount": [refusal.description]})
         case "invalid_state":
             return _error(400, {"payment_id": [refusal.description]})
+        case "payment_declined":
+            return _error(400, {"type": [refusal.description]})
     return _error(400, f"{refusal.description} Please try again later.")

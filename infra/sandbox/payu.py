@@ -59,6 +59,7 @@ _REFUSALS: dict[str, tuple[int | None, str]] = {
     "amount_mismatch": (117, "The amount does not match"),
     "input_validation_failed": (305, "Amount more than allowed"),
     "not_found": (116, "Transaction Not Found"),
+    "payment_declined": (232, "FAILURE - could not be initiated: not supported, or needs manual intervention"),
 }
 
 

@@ -10,6 +10,7 @@ import hmac
 import json
 import re
 from base64 import b64encode
+from dataclasses import replace
 from datetime import date
 from typing import TYPE_CHECKING, TypeVar
 
@@ -48,6 +49,8 @@ _MAX_DESCRIPTION = 255
 _CONTACT = re.compile(r"\+?\d{8,15}", re.ASCII)
 _REFUND_KEY = re.compile(r"[A-Za-z0-9_-]{10,}")
 _MISSING = "The id provided does not exist"
+_NOTE = re.compile(r"notes\[\w+\]", re.ASCII)
+_CHECKOUT_FIELDS = frozenset({"key_id", "order_id", "callback_url", "prefill[method]"})
 
 
 def handle(bank: Bank, settings: ProviderSettings, request: Request) -> Response:
@@ -142,14 +145,16 @@ def _checkout(bank: Bank, settings: ProviderSettings, request: Request) -> Respo
     order = bank.book.orders.get(form.get("order_id", ""))
     if order is None or order.provider != settings.id or form.get("key_id") != settings.credentials["key_id"]:
         return page(400, pages.message("Sandbox bank", "There is no such order at this account."))
+    # The payment's notes are the form's, and so whatever the browser says; the order keeps its own.
+    notes = {name[len("notes[") : -1]: value for name, value in form.items() if _NOTE.fullmatch(name)}
     return hosted.serve_order(
         bank,
         settings,
         request,
-        order,
+        replace(order, details={"notes": notes}),
         lambda charge: _back(settings, charge, form.get("callback_url")),
         method={"type": form.get("prefill[method]", "card")},
-        hidden={name: form[name] for name in ("key_id", "order_id", "callback_url", "prefill[method]") if name in form},
+        hidden={name: form[name] for name in form if name in _CHECKOUT_FIELDS or _NOTE.fullmatch(name)},
     )
 
 

@@ -17,6 +17,7 @@ from infra.sandbox import hosted
 from infra.sandbox.records import (
     INSTRUMENT_FAULTS,
     MISREPORT,
+    OPERATIONS,
     Fault,
     Outcome,
     RefusedError,
@@ -121,6 +122,9 @@ def _once(
     given = request.headers.get("idempotency-key")
     if given is not None and len(given) > _MAX_KEY:
         raise BadRequestError(None, f"Idempotency keys may have up to {_MAX_KEY} characters.")
+    if given is not None and any(bank.remembers(settings.id, other, given) for other in OPERATIONS - {operation}):
+        message = "Keys for idempotent requests can only be used for the same endpoint they were first used for."
+        raise RefusedError("duplicate_request", message)
     canonical = f"{request.path}\n{sorted(parse_qsl(request.body.decode('utf-8', 'replace')))}"
     fingerprint = hashlib.sha256(canonical.encode()).hexdigest()
     key = given or fingerprint

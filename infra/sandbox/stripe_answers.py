@@ -27,6 +27,7 @@ _REFUSALS: dict[str, tuple[int, str, str | None]] = {
     "input_validation_failed": (400, "invalid_request_error", "amount_too_large"),
     "not_accepted": (400, "invalid_request_error", "payment_method_unactivated"),
     "gateway_technical_error": (402, "card_error", "processing_error"),
+    "payment_declined": (402, "card_error", "card_declined"),
     "in_progress": (409, "idempotency_error", "idempotency_key_in_use"),
     "duplicate_request": (400, "idempotency_error", None),
     "already_refunded": (400, "invalid_request_error", "charge_already_refunded"),

@@ -45,6 +45,7 @@ class Habits:
     # What a refund looks like that the customer's bank sent back: most have no word for it but that it failed.
     returned: EffectStatus = EffectStatus.RETURNED
     silent: frozenset[str] = frozenset()  # records.Fact of which this provider sends no webhook
+    hints: bool = False  # its webhooks only say where to look: what signs them leaves out what matters, or nothing does
     tells_tax: bool = True  # whether a settlement line tells the tax on the fee apart from the fee
     paid: str = '"succeeded"'  # how an answer says that a charge is paid
 
@@ -64,6 +65,7 @@ _HABITS: Mapping[str, Habits] = {
         page=frozenset(KINDS),
         opens=("create",),  # nothing but the payment request is made from server to server
         signature="form:mac",
+        hints=True,
         proof=("payment_request_id",),
         signs_returns=False,
         returned=EffectStatus.FAILED,
@@ -75,6 +77,7 @@ _HABITS: Mapping[str, Habits] = {
         page=frozenset(KINDS),
         opens=(),
         signature="form:hash",
+        hints=True,
         proof=("txnid", "amount", "status", "key", "hash"),
         returned=EffectStatus.FAILED,
         paid='"captured"',

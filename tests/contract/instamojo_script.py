@@ -17,7 +17,7 @@ from infra.sandbox.wire import Request
 from tests.contract.sandbox_world import AMOUNT, NOW, World, intent, ref
 
 if TYPE_CHECKING:
-    from chalicelib.domain.outcome import ChargeLookup, ChargeOutcome
+    from chalicelib.domain.outcome import ChargeLookup, ChargeOutcome, Effect, NotSent, Unknown
     from chalicelib.providers.base import ChargeIntent
     from infra.sandbox.wire import Response
 
@@ -138,6 +138,13 @@ def create(answer: Said, more: Answers | None = None) -> tuple[ChargeOutcome, Sc
 def fetch(answers: Answers, known: ChargeRef = KNOWN) -> tuple[ChargeLookup, Script]:
     script = Script(answers)
     return InstamojoProvider(script).fetch(ACCOUNT, known), script
+
+
+def refund(
+    answers: Mapping[str, Said | list[Said]], known: ChargeRef = PAID, key: str = KEY
+) -> tuple[Effect | NotSent | Unknown, Script]:
+    script = Script(answers)
+    return InstamojoProvider(script).refund(ACCOUNT, known, 50_000, key), script
 
 
 def charge(said: object) -> Charge:

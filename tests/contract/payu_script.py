@@ -12,11 +12,13 @@ from chalicelib.domain.ids import short_reference
 from chalicelib.providers import payu_wire
 from chalicelib.providers.base import Account
 from chalicelib.providers.http import HttpAnswer
-from tests.contract.sandbox_world import START, intent, ref
+from chalicelib.providers.payu import PayuProvider
+from tests.contract.sandbox_world import AMOUNT, START, intent, ref
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from chalicelib.domain.outcome import EffectOutcome
     from chalicelib.providers.base import ChargeIntent
 
 
@@ -55,7 +57,7 @@ def listed(*rows: dict[str, object], under: str = PAYUID) -> dict[str, object]:
 
 
 def row(action: str, key: str, **more: object) -> dict[str, object]:
-    known = {"mihpayid": PAYUID, "request_id": "9", "amt": "1499.00", "token": payu_wire.token(key)}
+    known = {"mihpayid": PAYUID, "request_id": "9", "amt": "1499.00", "token": payu_wire.token(key, action)}
     return {**known, "action": action, "status": "SUCCESS", **more}
 
 
@@ -91,3 +93,30 @@ class Script:
     @property
     def commands(self) -> list[str]:
         return [form["command"] for form in self.sent]
+
+
+OPERATIONS = {
+    "capture": ("capture_transaction", HELD, "capture", CAPTURE),
+    "void": ("cancel_refund_transaction", HELD, "cancel", VOID),
+    "refund": ("cancel_refund_transaction", ENTITY, "refund", REFUND),
+}
+QUEUED = {"status": 1, "msg": "Request Queued", "request_id": "9", "mihpayid": int(PAYUID), "error_code": 102}
+OTHER_REFUND = "rf_01K00000000000000000000901"
+
+
+def act(operation: str, entity: Mapping[str, object], said: object, *shown: object) -> tuple[EffectOutcome, Script]:
+    """One operation: how the transaction stands, what the command is answered, what is listed afterwards."""
+    actions = list(shown) or [listed()]
+    script = Script(
+        verify_payment=verified(entity),
+        capture_transaction=said,
+        cancel_refund_transaction=said,
+        check_action_status=actions,
+    )
+    provider = PayuProvider(script)
+    outcome = {
+        "capture": lambda: provider.capture(ACCOUNT, KNOWN, AMOUNT, CAPTURE),
+        "void": lambda: provider.void(ACCOUNT, KNOWN, VOID),
+        "refund": lambda: provider.refund(ACCOUNT, KNOWN, AMOUNT, REFUND),
+    }[operation]()
+    return outcome, script

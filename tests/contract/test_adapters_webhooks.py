@@ -107,7 +107,11 @@ def test_webhooks_can_be_dropped_reordered_and_badly_signed(world: World) -> Non
 
 def test_what_the_last_webhook_says_is_what_the_look_up_says(world: World) -> None:
     paid = world.pay()
-    told = [event.charge for event in world.events() if event.kind is EventKind.CHARGE and event.charge][-1]
+    events = world.events()
+    if world.habits.hints:
+        assert [(event.kind, event.charge) for event in events] == [(EventKind.HINT, None)] * len(events)
+        return
+    told = [event.charge for event in events if event.kind is EventKind.CHARGE and event.charge][-1]
     found = world.look(ref(paid.made))
     assert (told.status, told.amount, told.captured) == (found.status, found.amount, found.captured)
     assert told.currency in (found.currency, None)

@@ -18,7 +18,8 @@ from chalicelib.domain.outcome import (
     Unknown,
 )
 from chalicelib.providers.cashfree import CashfreeProvider
-from chalicelib.providers.cashfree_wire import ERRORS, LIVE, STATUSES, TEST, UNDECIDED
+from chalicelib.providers.cashfree_errors import ERRORS, UNDECIDED
+from chalicelib.providers.cashfree_wire import LIVE, STATUSES, TEST
 from chalicelib.providers.http import UnknownError
 from tests.contract.cashfree_script import (
     ACCOUNT,
@@ -345,11 +346,14 @@ def test_the_amount_is_what_was_paid_for_the_order(more: dict[str, object], amou
         {"order_amount": 1499.005}, {"payment_amount": -1499.0}, {"order_amount": True}, {"order_amount": "1499,00"},
         {"order_amount": None, "payment_amount": None}, {"order_currency": None, "payment_currency": None},
         {"order_currency": "XXX"}, {"is_captured": False, "order_amount": []},
+        *({"authorization": {"action": "CAPTURE", "status": "SUCCESS", "captured_amount": taken}}
+          for taken in ("all", 10.005, True)),
     ],
 )  # fmt: skip
-def test_a_success_without_a_readable_amount_is_not_believed(more: dict[str, object]) -> None:
+def test_a_success_without_a_readable_amount_has_none_that_the_services_could_believe(more: dict[str, object]) -> None:
     found = charge(look({**PAYMENT, **more}))
-    assert (found.status, found.amount, found.captured) == (ChargeStatus.PENDING, None, 0)
+    status = ChargeStatus.AUTHORIZED if more.get("is_captured") is False else ChargeStatus.SUCCEEDED
+    assert (found.status, found.amount, found.captured) == (status, None, 0)
 
 
 @pytest.mark.parametrize(

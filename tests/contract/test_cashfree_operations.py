@@ -34,6 +34,7 @@ from tests.contract.sandbox_world import AMOUNT
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from chalicelib.domain.outcome import EffectOutcome
 
 LOST: tuple[Told, ...] = (UnknownError("read_timeout"), (500, {}), (429, {}))
 
@@ -59,10 +60,20 @@ VOIDED = {**PAYMENT, "payment_status": "VOID", "is_captured": False}
         ((200, HELD), [HELD], EffectStatus.PENDING),
         ((200, HELD), [PAYMENT], EffectStatus.SUCCEEDED),
         (error("order_already_paid"), [PAYMENT], EffectStatus.SUCCEEDED),  # by an earlier try
-        (error("order_already_paid"), [HELD], EffectStatus.FAILED),
+        (error("order_already_paid"), [HELD], None),  # which an earlier try may be about to show
         (error("payment_amount_invalid"), [HELD], EffectStatus.FAILED),
+        (error("payment_gateway_unsupported"), [HELD], EffectStatus.FAILED),
         (error("order_id_voided"), [VOIDED], EffectStatus.FAILED),
         (error("order_not_found", 404), [], EffectStatus.FAILED),
+        (error("order_pay_failed"), [PAYMENT], EffectStatus.SUCCEEDED),
+        (error("order_pay_failed"), [HELD], None),
+        (error("order_pay_failed"), [VOIDED], EffectStatus.FAILED),
+        (error("bank_processing_failure"), [HELD], None),
+        (error("request_failed"), [HELD], None),
+        (error("payment_gateway_inactive"), [HELD], None),
+        (error("new_code"), [HELD], None),
+        ((400, {}), [HELD], None),
+        ((200, {**PAYMENT, "order_amount": "all"}), [{**PAYMENT, "order_amount": "all"}], None),
         ((409, {}), [HELD], None),
         ((422, {}), [HELD], None),
         (error("api_request_timeout"), [HELD], None),
@@ -80,6 +91,38 @@ def test_a_capture_is_what_the_payment_shows(
     assert effect(outcome).status is expected
     if expected is EffectStatus.SUCCEEDED:
         assert (effect(outcome).amount, effect(outcome).currency) == (AMOUNT, "INR")
+
+
+@pytest.mark.parametrize(
+    ("answer", "failed"),
+    [
+        (error("payment_amount_invalid"), True),
+        (error("payment_gateway_unsupported"), True),
+        (error("order_pay_failed"), False),
+        (error("new_code"), False),
+        (error("order_id_not_paid"), False),  # of one that is held
+    ],
+)
+def test_a_refused_release_has_failed_if_it_says_so(answer: Told, failed: bool) -> None:  # noqa: FBT001
+    outcome, _ = act("void", {f"GET {PATH}/payments": (200, [HELD]), f"POST {PATH}/authorization": answer})
+    assert effect(outcome).status is EffectStatus.FAILED if failed else isinstance(outcome, Unknown)
+
+
+@pytest.mark.parametrize(
+    ("answer", "failed"),
+    [
+        (error("order_id_invalid"), True),
+        (error("order_inactive"), False),  # an earlier try may have ended it
+        (error("order_already_paid"), False),
+        (error("order_create_failed"), False),
+        (error("new_code"), False),
+        (error("new_code", 409), False),
+    ],
+)
+def test_a_refused_end_of_an_order_has_failed_if_it_says_so(answer: Told, failed: bool) -> None:  # noqa: FBT001
+    told = {f"GET {PATH}/payments": (200, []), f"GET {PATH}": (200, ORDER), f"PATCH {PATH}": answer}
+    outcome, _ = act("void", told)
+    assert effect(outcome).status is EffectStatus.FAILED if failed else isinstance(outcome, Unknown)
 
 
 @pytest.mark.parametrize("operation", ["capture", "refund"])
@@ -145,11 +188,19 @@ def test_every_status_of_a_refund_is_in_the_table(status: str | None, number: bo
 @pytest.mark.parametrize(
     ("answer", "there", "missing"),
     [
-        (error("refund_id_already_exists", 409), EffectStatus.SUCCEEDED, EffectStatus.FAILED),
-        (error("refund_id_already_exists"), EffectStatus.SUCCEEDED, EffectStatus.FAILED),
+        (error("refund_id_already_exists", 409), EffectStatus.SUCCEEDED, None),  # it is, and does not show yet
+        (error("refund_id_already_exists"), EffectStatus.SUCCEEDED, None),
+        (error("refund_already_exists", 409), EffectStatus.SUCCEEDED, None),
+        (error("refund_id_invalid"), EffectStatus.SUCCEEDED, None),  # also said of an id that was used before
+        (error("refund_post_failed"), EffectStatus.SUCCEEDED, None),
+        (error("bank_processing_failure"), EffectStatus.SUCCEEDED, None),
+        (error("request_failed"), EffectStatus.SUCCEEDED, None),
+        (error("payment_gateway_inactive"), EffectStatus.SUCCEEDED, None),
         (error("refund_amount_invalid"), EffectStatus.SUCCEEDED, EffectStatus.FAILED),
+        (error("refund_unsupported"), EffectStatus.SUCCEEDED, EffectStatus.FAILED),
         (error("refund_not_allowed", 409), EffectStatus.SUCCEEDED, EffectStatus.FAILED),
-        (error("new_code"), EffectStatus.SUCCEEDED, EffectStatus.FAILED),
+        (error("new_code"), EffectStatus.SUCCEEDED, None),
+        ((400, {}), EffectStatus.SUCCEEDED, None),
         (error("request_invalid", 422), EffectStatus.SUCCEEDED, None),
         (error("new_code", 409), EffectStatus.SUCCEEDED, None),
         (error("api_request_failed"), EffectStatus.SUCCEEDED, None),
@@ -160,9 +211,30 @@ def test_a_refused_refund_may_have_been_made_before(
 ) -> None:
     told: dict[str, Told] = {f"POST {PATH}/refunds": answer, f"GET {PATH}/refunds/{KEY}": (200, REFUND)}
     outcome, _ = act("refund", told)
-    assert (effect(outcome).status, effect(outcome).amount) == (there, 50_000)
+    assert (effect(outcome).status, effect(outcome).amount, effect(outcome).key) == (there, 50_000, KEY)
     outcome, _ = act("refund", told | {f"GET {PATH}/refunds/{KEY}": error("refund_not_found", 404)})
     assert isinstance(outcome, Unknown) if missing is None else effect(outcome).status is missing
+
+
+def test_each_action_has_a_key_of_its_own() -> None:
+    """A reversal: released while it was held, captured by somebody in between, and given back."""
+    script = Script(
+        {
+            f"GET {PATH}/payments": (200, [HELD]), f"POST {PATH}/authorization": (200, VOIDED),
+            f"POST {PATH}/refunds": (200, REFUND),
+        }
+    )  # fmt: skip
+    provider = CashfreeProvider(script)
+    keys: list[str] = []
+
+    def note(_done: EffectOutcome) -> None:
+        last = next(what for what in reversed(script.sent) if what.startswith("POST"))
+        keys.append(script.headers[last]["x-idempotency-key"])
+
+    note(provider.void(ACCOUNT, known(), KEY))
+    note(provider.capture(ACCOUNT, known(), AMOUNT, KEY))
+    note(provider.refund(ACCOUNT, known(), AMOUNT, KEY))
+    assert len(set(keys)) == 3
 
 
 def test_a_refund_is_found_by_cashfrees_own_id() -> None:

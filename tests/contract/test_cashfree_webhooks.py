@@ -21,6 +21,7 @@ from chalicelib.domain.outcome import (
 from chalicelib.providers.base import BadSignature
 from chalicelib.providers.cashfree import CashfreeProvider
 from chalicelib.providers.cashfree_events import sign
+from chalicelib.providers.cashfree_wire import REFUND_STATUSES
 from tests.contract.cashfree_script import (
     ACCOUNT,
     KEY,
@@ -124,21 +125,28 @@ def test_a_refund_is_told_with_our_key_if_it_is_ours(refund_id: object, key: str
     assert (event.kind, event.reference, event.provider_reference) == (EventKind.REFUND, MADE.reference, "789727431")
     assert event.refund_key == key
     assert event.effect is not None
+    assert event.effect.key == key
     assert (event.effect.status, event.effect.provider_reference, event.effect.amount) == (
         EffectStatus.SUCCEEDED, "11325632", 50_000,
     )  # fmt: skip
 
 
+@pytest.mark.parametrize("status", [*REFUND_STATUSES, "ON_THE_MOON", None])
 @pytest.mark.parametrize(
-    "body",
-    [refunded("AUTO_REFUND_STATUS_WEBHOOK", "auto_refund"), refunded(refund_type="PAYMENT_AUTO_REFUND"),
-     refunded(refund_type="UNRECONCILED_AUTO_REFUND")],
+    ("kind", "name", "more"),
+    [("AUTO_REFUND_STATUS_WEBHOOK", "auto_refund", {}),
+     ("REFUND_STATUS_WEBHOOK", "refund", {"refund_type": "PAYMENT_AUTO_REFUND"}),
+     ("REFUND_STATUS_WEBHOOK", "refund", {"refund_type": "UNRECONCILED_AUTO_REFUND"})],
 )  # fmt: skip
-def test_an_automatic_refund_is_a_release(body: object) -> None:
-    event = parse(body)
-    assert event.kind is EventKind.CHARGE
-    assert event.effect is None
-    assert event.charge == Charge(ChargeStatus.CANCELED, "789727431")
+def test_an_automatic_refund_is_a_release_once_it_is_through(
+    kind: str, name: str, more: dict[str, object], status: str | None
+) -> None:
+    event = parse(refunded(kind, name, **more, refund_status=status))
+    assert (event.reference, event.provider_reference, event.effect) == (MADE.reference, "789727431", None)
+    if status == "SUCCESS":
+        assert (event.kind, event.charge) == (EventKind.CHARGE, Charge(ChargeStatus.CANCELED, "789727431"))
+    else:
+        assert (event.kind, event.charge, event.verified) == (EventKind.HINT, None, True)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +216,8 @@ def test_a_line_of_a_payment() -> None:
     assert (line.settlement_id, line.utr) == ("45345", "PGI1")
     assert line.settled_at == datetime(2022, 8, 16, 9, 15, 24, tzinfo=UTC)
     assert one(settlement_date="2022-08-16T14:45:24").settled_at == line.settled_at
-    assert one(settlement_date="soon").settled_at is None
+    for never in ("soon", "9999-12-31T23:59:59-10:00", "0001-01-01T00:00:00+10:00", "0001-01-01T00:00:00"):
+        assert one(settlement_date=never).settled_at is None
 
 
 @pytest.mark.parametrize(

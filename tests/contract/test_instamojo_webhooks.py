@@ -7,14 +7,14 @@ import hmac
 import json
 from dataclasses import replace
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import pytest
 
-from chalicelib.domain.ids import long_reference
+from chalicelib.domain.ids import long_reference, short_reference
 from chalicelib.domain.outcome import (
-    ChargeStatus,
     EventKind,
     ProviderEvent,
 )
@@ -36,7 +36,7 @@ from tests.contract.instamojo_script import (
     pay,
     visit,
 )
-from tests.contract.sandbox_world import AMOUNT, NOTIFY_URL, NOW, World, intent, ref
+from tests.contract.sandbox_world import NOTIFY_URL, NOW, World, intent, ref
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -126,32 +126,51 @@ def test_the_published_rule_for_the_mac_holds() -> None:
     assert wire.mac(inputs["salt"], message) == vector["expected"]
     body = urlencode({**inputs["fields"], "mac": vector["expected"]}).encode()
     event = _parse(body, replace(ACCOUNT, webhook_secrets=[inputs["salt"]]))
-    assert (event.kind, event.provider_reference, event.reference) == (EventKind.CHARGE, "MOJO5a06005J21512197", None)
-    assert event.charge is not None
-    assert (event.charge.status, event.charge.amount) == (ChargeStatus.SUCCEEDED, 250_000)
+    assert (event.kind, event.provider_reference, event.reference) == (EventKind.HINT, "MOJO5a06005J21512197", None)
+    assert (event.charge, event.verified) == (None, True)
 
 
-def test_a_webhook_tells_of_a_payment_under_our_reference() -> None:
-    event = _parse(_signed(HOOK))
-    assert (event.kind, event.type, event.reference) == (EventKind.CHARGE, "Credit", MADE.reference)
-    assert (event.provider_reference, event.dedupe_key) == ("MOJO6b21005A99887766", "MOJO6b21005A99887766:Credit")
-    assert event.charge is not None
-    assert (event.charge.status, event.charge.amount, event.charge.currency) == (ChargeStatus.SUCCEEDED, AMOUNT, "INR")
-    assert event.charge.data == {"request_id": ID}
-    assert (event.effect, event.refund_key) == (None, None)
-    failed = _parse(_signed({**HOOK, "status": "Failed"}))
-    assert failed.charge is not None
-    assert (failed.charge.status, failed.dedupe_key) == (ChargeStatus.DECLINED, "MOJO6b21005A99887766:Failed")
-    assert failed.charge.error is not None
-    odd = _parse(_signed({**HOOK, "status": "Held"}))
-    assert odd.charge is not None
-    assert odd.charge.status is ChargeStatus.PENDING
+@pytest.mark.parametrize("status", ["Credit", "Failed", "Held"])
+def test_a_webhook_says_where_to_look_and_no_more(status: str) -> None:
+    assert _parse(_signed({**HOOK, "status": status})) == ProviderEvent(
+        f"MOJO6b21005A99887766:{status}", status, EventKind.HINT, MADE.reference, "MOJO6b21005A99887766", verified=True
+    )
+
+
+def test_a_signed_body_can_be_cut_anew_and_proves_nothing() -> None:
+    """The mac joins values without their names: a buyer's name becomes another payment's amount and status."""
+    theirs = short_reference(f"{MADE.payment_id}-02")
+    name = f"x|1499.00|INR|MOJOfake|reqB|{theirs}|Credit"
+    honest = _signed({**HOOK, "amount": "9.00", "buyer_name": name})
+    fields = dict(parse_qsl(honest.decode(), keep_blank_values=True))
+    values = wire.signed_message(fields).decode()
+    before, _, after = values.partition("|1499.00|INR|MOJOfake|reqB|")
+    cut = {
+        "aaa": before, "amount": "1499.00", "currency": "INR", "payment_id": "MOJOfake", "payment_request_id": "reqB",
+        "purpose": theirs, "status": "Credit", "zzz": after.partition("|Credit|")[2], "mac": fields["mac"],
+    }  # fmt: skip
+    event = _parse(urlencode(cut).encode())
+    assert (event.kind, event.charge, event.effect) == (EventKind.HINT, None, None)
+    assert event.reference == f"{MADE.payment_id}-02"
+    assert _parse(honest).kind is EventKind.HINT
+
+
+@pytest.mark.parametrize("payment_id", ["a|b", "x" * 65, "../x", "MOJO 1", "é", "\n"])
+def test_what_is_no_payments_id_is_ignored(payment_id: str) -> None:
+    assert _parse(_signed({**HOOK, "payment_id": payment_id})).kind is EventKind.IGNORED
+
+
+@pytest.mark.parametrize("amount", ["1e999999", "1e99999999999999999999", "9" * 5000, "NaN", "-1", "1e-999999999", ""])
+def test_no_amount_of_a_webhook_is_read(amount: str) -> None:
+    started = perf_counter()
+    assert _parse(_signed({**HOOK, "amount": amount, "fees": amount})).kind is EventKind.HINT
+    assert perf_counter() - started < 1
 
 
 def test_new_fields_any_case_and_any_order_belong_to_the_message() -> None:
     fields = {**HOOK, "Zeta": "z", "custom_fields": "{}", "BUYER_Note": "n", "empty": ""}
     for order in (list(fields), list(reversed(fields)), sorted(fields)):
-        assert _parse(_signed({name: fields[name] for name in order})).kind is EventKind.CHARGE
+        assert _parse(_signed({name: fields[name] for name in order})).kind is EventKind.HINT
 
 
 @pytest.mark.parametrize("secrets", [[], [""], ["wrong"], ["", "wrong"]])
@@ -160,7 +179,7 @@ def test_a_webhook_needs_the_right_salt(secrets: list[str]) -> None:
         _parse(_signed(HOOK), replace(ACCOUNT, webhook_secrets=secrets))
     with pytest.raises(BadSignature):
         _parse(_signed(HOOK, ""), replace(ACCOUNT, webhook_secrets=secrets))
-    assert _parse(_signed(HOOK), replace(ACCOUNT, webhook_secrets=[*secrets, SALT])).kind is EventKind.CHARGE
+    assert _parse(_signed(HOOK), replace(ACCOUNT, webhook_secrets=[*secrets, SALT])).kind is EventKind.HINT
 
 
 @pytest.mark.parametrize(
@@ -215,16 +234,16 @@ def test_a_name_that_is_there_in_two_cases_may_be_read_either_way() -> None:
             _parse(_signed({"new": "", **HOOK, name: "Failed"}))
 
 
-@pytest.mark.parametrize("name", ["payment_id", "status", "purpose", "amount", "currency", "payment_request_id"])
-def test_the_mac_covers_no_names_so_each_that_is_read_must_be_there(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(HOOK))
+def test_the_mac_covers_no_names_so_a_changed_one_is_believed_no_more(name: str) -> None:
     fields = dict(HOOK)
     fields[f"{name}0"] = fields.pop(name)
-    assert wire.signed_message(fields) == wire.signed_message(HOOK)
-    with pytest.raises(BadSignature):
-        _parse(_signed(fields))
-    del fields[f"{name}0"]
-    with pytest.raises(BadSignature):
-        _parse(_signed(fields))
+    if wire.signed_message(fields) == wire.signed_message(HOOK):
+        event = _parse(_signed(fields))
+        assert (event.kind, event.charge) == (
+            EventKind.IGNORED if name in ("payment_id", "status") else EventKind.HINT, None,
+        )  # fmt: skip
+        assert event.reference in (None, MADE.reference)
 
 
 def test_bytes_that_are_no_text_are_signed_as_what_they_are_read_as() -> None:
@@ -247,7 +266,7 @@ def test_failures_are_told_only_where_support_switched_them_on() -> None:
     assert world.root("POST", "/_config", provider="instamojo", events=["credit", "failed"]).status == 200
     pay(world, intent(number=2), "late_success@sim")
     told = world.events(6)
-    assert [event.charge.status for event in told if event.charge] == [ChargeStatus.DECLINED, ChargeStatus.SUCCEEDED]
+    assert [(event.kind, event.type) for event in told] == [(EventKind.HINT, "Failed"), (EventKind.HINT, "Credit")]
     assert len({event.dedupe_key for event in told}) == 2
     assert len({event.provider_reference for event in told}) == 1
 

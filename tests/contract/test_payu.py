@@ -16,15 +16,13 @@ from chalicelib.domain.errors import ErrorClass, ErrorCode
 from chalicelib.domain.outcome import (
     Charge,
     ChargeStatus,
-    NotFound,
     NotSent,
     Unknown,
 )
-from chalicelib.providers import payu_codes, payu_wire
+from chalicelib.providers import payu_wire
 from chalicelib.providers.base import Account, BadSignature
 from chalicelib.providers.http import NotSentError, UnknownError
 from chalicelib.providers.payu import PayuProvider
-from chalicelib.providers.reasons import ISSUER
 from infra.sandbox import payu_entities
 from tests.contract.payu_script import (
     ACCOUNT,
@@ -117,7 +115,7 @@ def test_the_form_is_signed_and_the_same_each_time() -> None:
     assert {name: fields[name] for name in fields if name != "hash"} == {
         "key": KEY, "txnid": TXNID, "amount": "1499.00", "productinfo": "Two books", "firstname": "Asha Rao",
         "email": "asha@example.com", "phone": "9800000000", "surl": RETURN_URL, "furl": RETURN_URL,
-        "udf1": MADE.reference, "udf2": "automatic", "pg": "UPI", "bankcode": "UPI", "vpa": "success@sim",
+        "udf1": MADE.reference, "pg": "UPI", "bankcode": "UPI", "vpa": "success@sim",
     }  # fmt: skip
     assert re.fullmatch(r"[A-Za-z0-9]{24}", TXNID)
 
@@ -270,114 +268,3 @@ def test_a_look_up_without_a_proper_answer_says_nothing(said: object) -> None:
         assert isinstance(effect, Unknown)
     moving = {"capture_transaction", "cancel_refund_transaction"}
     assert not moving & set(script.commands)  # nothing moves before PayU has named the transaction
-
-
-# looking up
-
-
-def look_up(entity: object, status: int = 1) -> object:
-    return PayuProvider(Script(verify_payment=verified(entity, status))).fetch(ACCOUNT, KNOWN)
-
-
-@pytest.mark.parametrize(
-    ("status", "unmapped", "expected"),
-    [
-        *((status, unmapped, expected) for (status, unmapped), expected in payu_codes.STATUSES.items()),
-        ("failure", "userCancelled", ChargeStatus.DECLINED),
-        ("SUCCESS", "Captured", ChargeStatus.SUCCEEDED),
-        ("success", "", ChargeStatus.PENDING),
-        ("success", "pending", ChargeStatus.PENDING),
-        ("failure", "captured", ChargeStatus.PENDING),
-        ("failure", "", ChargeStatus.PENDING),
-        ("pending", "captured", ChargeStatus.PENDING),
-        ("on hold", "new", ChargeStatus.PENDING),
-    ],
-)
-def test_only_a_success_that_was_captured_is_paid(status: str, unmapped: str, expected: ChargeStatus) -> None:
-    found = look_up({**ENTITY, "status": status, "unmappedstatus": unmapped})
-    assert isinstance(found, Charge)
-    assert (found.status, found.provider_reference, found.amount, found.currency) == (expected, PAYUID, AMOUNT, "INR")
-    assert found.captured == (AMOUNT if expected is ChargeStatus.SUCCEEDED else 0)
-    assert (found.error is not None) == (expected is ChargeStatus.DECLINED)
-
-
-def test_a_transaction_that_never_reached_payu_is_not_found() -> None:
-    assert isinstance(look_up({"mihpayid": "Not Found", "status": "Not Found"}, 0), NotFound)
-
-
-@pytest.mark.parametrize(
-    "entity",
-    [
-        {**ENTITY, "txnid": "another"},
-        {name: value for name, value in ENTITY.items() if name != "txnid"},
-        {**ENTITY, "mihpayid": None},
-        {**ENTITY, "status": 7, "txnid": None},
-        {**ENTITY, "transaction_amount": "1499.005"},
-        {**ENTITY, "transaction_amount": None, "amt": None},
-        "Not Found",
-        None,
-    ],
-)
-def test_a_transaction_that_is_not_ours_or_lacks_something_is_unknown(entity: object) -> None:
-    assert isinstance(look_up(entity), Unknown)
-
-
-@pytest.mark.parametrize(
-    ("amounts", "expected"),
-    [
-        ({"transaction_amount": "1499.00", "amt": "1500.00"}, AMOUNT),
-        ({"transaction_amount": None, "amt": "1499"}, AMOUNT),
-        ({"transaction_amount": "1500.00"}, AMOUNT + 100),
-        ({"transaction_amount": "0.29"}, 29),
-    ],
-)
-def test_the_amount_is_passed_on_as_it_is(amounts: dict[str, object], expected: int) -> None:
-    found = look_up({**ENTITY, **amounts})
-    assert isinstance(found, Charge)
-    assert found.amount == expected
-
-
-def test_ids_come_as_numbers_too() -> None:
-    found = look_up({**ENTITY, "mihpayid": int(PAYUID)})
-    assert isinstance(found, Charge)
-    assert found.provider_reference == PAYUID
-
-
-# why a payment failed
-
-
-def failure(**entity: object) -> tuple[ErrorClass, ErrorCode, str | None]:
-    found = look_up({**ENTITY, "status": "failure", "unmappedstatus": "failed", **entity})
-    assert isinstance(found, Charge)
-    assert found.error is not None
-    return found.error.error_class, found.error.code, found.error.provider_code
-
-
-@pytest.mark.parametrize("code", sorted(payu_codes.ERRORS))
-def test_every_code_of_the_table_ends_as_it_says(code: str) -> None:
-    assert failure(error_code=code, error_Message="…") == (*payu_codes.ERRORS[code], code)
-
-
-@pytest.mark.parametrize(("words", "verdict"), payu_codes.TEXTS)
-def test_a_code_nobody_knows_falls_back_on_the_text(words: str, verdict: tuple[ErrorClass, ErrorCode]) -> None:
-    assert failure(error_code="E9999", error_Message=f"It was {words.upper()}.") == (*verdict, "E9999")
-    assert failure(field9=words) == (*verdict, "failed")  # E000 with a failure says nothing
-
-
-def test_without_code_and_text_it_is_the_issuer_or_what_the_state_says() -> None:
-    for unmapped, verdict in payu_codes.OTHERWISE.items():
-        assert failure(unmappedstatus=unmapped) == (*verdict, unmapped)
-    assert failure() == (*ISSUER, "failed")
-    assert failure(error_code=None, error="E9999") == (*ISSUER, "E9999")
-
-
-@pytest.mark.parametrize(
-    ("unmapped", "code"),
-    [
-        ("userCancelled", ErrorCode.CUSTOMER_CANCELED),
-        ("dropped", ErrorCode.CUSTOMER_TIMED_OUT),
-        ("bounced", ErrorCode.TECHNICAL_FAILURE),
-    ],
-)
-def test_some_states_say_why_themselves(unmapped: str, code: ErrorCode) -> None:
-    assert failure(unmappedstatus=unmapped, error_code="E208")[1:] == (code, "E208")

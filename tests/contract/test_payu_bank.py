@@ -21,6 +21,7 @@ from chalicelib.domain.outcome import (
     EventKind,
     NotFound,
     NotSent,
+    Unknown,
 )
 from chalicelib.providers import payu_wire
 from infra.sandbox.wire import Request
@@ -110,8 +111,7 @@ def test_what_comes_back_is_signed_and_so_is_the_notice(choice: str) -> None:
     (event,) = world.events()
     found = world.provider.fetch(world.account, KNOWN)
     assert isinstance(found, Charge)
-    told = EventKind.CHARGE if choice == "approve" else EventKind.HINT
-    assert (event.kind, event.reference) == (told, MADE.reference)
+    assert (event.kind, event.reference, event.charge, event.verified) == (EventKind.HINT, MADE.reference, None, True)
     assert found.provider_reference == brought["mihpayid"]
     assert {"mode", "discount", "net_amount_debit", "addedon", "field1", "field9", "PG_TYPE", "bank_ref_num",
             "bankcode", "error", "error_Message", "udf5", "phone"} <= set(brought)  # fmt: skip
@@ -195,7 +195,7 @@ def test_two_refunds_of_one_amount_within_five_minutes_can_be_refused() -> None:
     assert isinstance(first, Effect)
     assert isinstance(again, Effect)
     assert again.provider_reference == first.provider_reference
-    assert isinstance(second, NotSent)
+    assert isinstance(second, Unknown)
     world.pass_time(301)
     later = world.provider.refund(world.account, KNOWN, 50_000, "rf_01K00000000000000000000901")
     assert isinstance(later, Effect)
@@ -217,7 +217,10 @@ def test_refunds_are_told_with_our_key_and_found_by_what_is_told() -> None:
             world.account, KNOWN, event.refund_key or "", event.effect.provider_reference
         )
         assert isinstance(found, Effect)
-        assert (found.status, found.amount) == (EffectStatus.SUCCEEDED, amount)
+        assert (found.status, found.amount, found.key) == (EffectStatus.SUCCEEDED, amount, event.refund_key)
+        blind = world.provider.fetch_refund(world.account, KNOWN, "", event.effect.provider_reference)
+        assert isinstance(blind, Effect)
+        assert blind.key == event.refund_key  # PayU itself says whose it is, whatever the callback left out
 
 
 def test_settlement_adds_up_to_what_the_book_says() -> None:

@@ -16,11 +16,13 @@ from chalicelib.domain.outcome import (
     EventKind,
     NotFound,
     NotSent,
+    ProviderEvent,
     Unknown,
 )
 from chalicelib.providers.base import Account, ChargeRef
 from chalicelib.providers.http import HttpAnswer, UnknownError
 from chalicelib.providers.razorpay import RazorpayProvider
+from chalicelib.providers.razorpay_wire import REFUND_STATUSES, STATUSES
 from chalicelib.providers.reasons import REASONS
 from chalicelib.providers.signatures import digest, sign
 from tests.contract.sandbox_world import AMOUNT, NOW, START, World, intent, ref
@@ -182,9 +184,29 @@ def test_every_reason_of_the_table_ends_as_its_class_says(reason: str) -> None:
     if error_class is ErrorClass.CONFLICT:
         assert isinstance(outcome, Unknown)  # the order was looked at, and shows no payment yet
         return
-    assert isinstance(outcome, NotSent if error_class is ErrorClass.CONFIG else Charge)
+    # A payment was tried, so it is watched, whatever it was refused for; its class lets the next provider try.
+    assert isinstance(outcome, Charge)
+    assert (outcome.status, outcome.provider_reference, outcome.data) == (
+        ChargeStatus.DECLINED, "pay_1", {"order_id": "order_1"},
+    )  # fmt: skip
     assert outcome.error is not None
     assert (outcome.error.error_class, outcome.error.code, outcome.error.provider_code) == (error_class, code, reason)
+
+
+@pytest.mark.parametrize("reason", [name for name, verdict in REASONS.items() if verdict[0] is ErrorClass.CONFIG])
+def test_what_the_account_may_not_do_was_not_sent_where_nothing_was_tried(reason: str) -> None:
+    outcome, _ = create((400, error(reason)))
+    assert isinstance(outcome, NotSent)
+    assert outcome.error.error_class is ErrorClass.CONFIG
+
+
+def test_an_amount_that_is_not_a_whole_number_is_no_amount() -> None:
+    for amount in ("149900", 149_900.0, True, None, [149_900]):
+        for status in ("captured", "authorized"):
+            payment = {"id": "pay_1", "amount": amount, "currency": "INR", "status": status}
+            outcome, _ = create((200, {"razorpay_payment_id": "pay_1"}), **{"GET /payments/pay_1": (200, payment)})
+            assert isinstance(outcome, Charge)
+            assert (outcome.status, outcome.amount, outcome.captured) == (STATUSES[status], None, 0)
 
 
 @pytest.mark.parametrize(
@@ -293,7 +315,7 @@ def _event(kind: str, **entities: dict[str, object]) -> bytes:
     return json.dumps({"event": kind, "payload": payload}).encode()
 
 
-def _parse(body: bytes) -> object:
+def _parse(body: bytes) -> ProviderEvent:
     world = World("razorpay")
     signer = world.bank.personality("razorpay")
     _, headers = signer.sign("w", body, "evt_1", START)
@@ -317,9 +339,40 @@ def test_events_are_sorted_by_their_type(body: bytes, kind: EventKind) -> None:
     assert getattr(event, "kind", None) is kind
 
 
-def test_an_order_event_carries_our_reference_as_its_receipt() -> None:
-    event = _parse(_event("order.paid", payment=_payment("pay_1", "captured", 1), order={"receipt": MADE.reference}))
-    assert getattr(event, "reference", None) == MADE.reference
+def test_what_we_wrote_ourselves_goes_before_what_a_browser_may_have_written() -> None:
+    payment = {**_payment("pay_1", "captured", 1), "order_id": "order_1"}
+    forged = {**payment, "notes": {"reference": "pay_other-01"}}
+    refund = {"id": "rfnd_1", "status": "processed"}
+    ours: dict[str, object] = {"notes": {"reference": MADE.reference}}
+    for body, reference in (
+        (_event("order.paid", payment=payment, order={"receipt": MADE.reference}), MADE.reference),
+        (_event("order.paid", payment=forged, order={"receipt": MADE.reference}), MADE.reference),
+        (_event("order.paid", payment=forged, order=ours), MADE.reference),
+        (_event("refund.processed", payment=forged, refund={**refund, **ours}), MADE.reference),
+        (_event("refund.processed", payment=forged, refund={**refund, "notes": []}), "pay_other-01"),
+        (_event("payment.captured", payment=forged), "pay_other-01"),
+    ):
+        event = _parse(body)
+        assert event.reference == reference
+        assert event.charge is not None
+        assert event.charge.data == {"order_id": "order_1"}  # by which the services tell whose it is
+
+
+def test_a_payment_without_an_order_is_none_of_ours_whoever_it_names() -> None:
+    for order_id in ({}, {"order_id": None}, {"order_id": ""}):
+        payment = {**_payment("pay_1", "captured", 1), "notes": {"reference": MADE.reference}, **order_id}
+        for event in (
+            _parse(_event("payment.captured", payment=payment)),
+            _parse(_event("refund.processed", payment=payment, refund={"id": "rfnd_1", "status": "processed"})),
+        ):
+            assert (event.reference, event.provider_reference) == (None, "pay_1")
+
+
+def test_a_refund_event_carries_our_key() -> None:
+    for receipt in ("rf_01K0000000000000000000KEY1", None):
+        event = _parse(_event("refund.processed", refund={"id": "rfnd_1", "status": "processed", "receipt": receipt}))
+        assert event.effect is not None
+        assert (event.refund_key, event.effect.key) == (receipt, receipt)
 
 
 def test_without_an_event_id_the_same_body_is_the_same_event() -> None:
@@ -336,10 +389,16 @@ def test_an_authorized_event_may_already_say_captured() -> None:
     assert charge.status is ChargeStatus.SUCCEEDED
 
 
-def test_a_refund_of_what_was_never_captured_is_a_release() -> None:
-    payment = {**_payment("pay_1", "authorized", 1), "captured": False}
-    event = _parse(_event("refund.created", refund={"id": "rfnd_1", "status": "pending"}, payment=payment))
-    charge = getattr(event, "charge", None)
-    assert getattr(event, "kind", None) is EventKind.CHARGE
-    assert isinstance(charge, Charge)
-    assert charge.status is ChargeStatus.CANCELED
+@pytest.mark.parametrize("status", [*REFUND_STATUSES, "new", None])
+@pytest.mark.parametrize("kind", ["refund.created", "refund.processed", "refund.failed"])
+def test_a_refund_of_what_was_never_captured_is_a_release_once_it_is_through(kind: str, status: str | None) -> None:
+    payment = {**_payment("pay_1", "authorized", 1), "captured": False, "order_id": "order_1",
+               "notes": {"reference": MADE.reference}}  # fmt: skip
+    event = _parse(_event(kind, refund={"id": "rfnd_1", "status": status}, payment=payment))
+    assert (event.reference, event.provider_reference, event.effect) == (MADE.reference, "pay_1", None)
+    if status != "processed":
+        assert (event.kind, event.charge, event.verified) == (EventKind.HINT, None, True)
+        return
+    assert event.kind is EventKind.CHARGE
+    assert event.charge is not None
+    assert (event.charge.status, event.charge.data) == (ChargeStatus.CANCELED, {"order_id": "order_1"})

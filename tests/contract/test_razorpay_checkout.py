@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from urllib.parse import urlencode
 
@@ -48,6 +49,30 @@ def test_a_card_waits_for_its_customer_in_checkout(world: World) -> None:
     }
     assert [url.rpartition("/")[2] for _, url in world.http.calls] == ["orders"]
     assert world.truth() == []
+
+
+def test_a_payments_notes_are_whatever_the_browser_says(world: World) -> None:
+    for number, (notes, kept) in enumerate(
+        (
+            ({}, {}),
+            ({"notes[reference]": "pay_other-01", "notes[gift]": "yes"}, {"reference": "pay_other-01", "gift": "yes"}),
+        ),
+        1,
+    ):
+        made = world.intent("card", number=number)
+        said = world.charge(made)
+        assert said.next_action is not None
+        params = said.next_action["params"]
+        assert isinstance(params, dict)
+        rest = {name: value for name, value in params.items() if not name.startswith("notes[")}
+        action = {**said.next_action, "params": {**rest, **notes}}
+        world.choose(replace(said, next_action=action), "approve", "4242424242424242")
+        payment = world.bank.book.charges[str(world.truth()[-1]["id"])]
+        assert (payment.details["notes"], payment.reference) == (kept, made.reference)
+        order = world.bank.book.orders[said.data["order_id"]]
+        assert order.notes == {"payment_id": made.payment_id, "reference": made.reference}
+        found = world.look(ref(made))  # whatever it says, it is found by its order
+        assert (found.status, found.provider_reference) == (ChargeStatus.SUCCEEDED, payment.id)
 
 
 def test_an_order_nobody_has_paid_waits_as_long_as_it_exists(world: World) -> None:
@@ -157,11 +182,17 @@ SETTLED = {"settlement_id": "setl_1", "utr": "utr1", "settled_at": datetime.from
             _item("payment", amount=100, fee=2, tax=0, settled=False, settled_at=None, settlement_id=None),
             SettlementLine("payment", "paym_1", 100, "INR", 2, 0, provider_reference="paym_1", utr="utr1"),
         ),
+        (
+            _item("payment", amount=100, settled_at=10**30),
+            SettlementLine(
+                "payment", "paym_1", 100, "INR", provider_reference="paym_1", settlement_id="setl_1", utr="utr1"
+            ),
+        ),
         (_item("payment", amount="100"), None),
         (_item("payment", amount=100, entity_id=None), None),
         ({}, None),
     ],
-    ids=["payment", "refund", "transfer", "adjustment", "unsettled", "text", "nameless", "empty"],
+    ids=["payment", "refund", "transfer", "adjustment", "unsettled", "never", "text", "nameless", "empty"],
 )
 def test_an_item_of_the_report_is_a_line(item: dict[str, object], line: SettlementLine | None) -> None:
     assert wire.settlement_line(item) == line

@@ -11,6 +11,7 @@ from chalicelib.domain.errors import ErrorClass
 from chalicelib.domain.outcome import Charge, ChargeStatus, Effect, EffectStatus, NotSent, Unknown
 from chalicelib.providers.base import Account
 from chalicelib.providers.http import HttpAnswer
+from chalicelib.providers.reasons import REASONS, TECHNICAL
 from chalicelib.providers.signatures import digest, sign
 from chalicelib.providers.simulator import SimulatorProvider
 from tests.contract.sandbox_world import AMOUNT, NOW, intent, ref
@@ -55,11 +56,119 @@ def test_a_status_nobody_knows_is_pending(status: object) -> None:
     assert isinstance(provider.void(ACCOUNT, KNOWN, "op_0000000001"), Unknown)
 
 
-def test_an_amount_that_is_not_a_whole_number_is_no_amount() -> None:
-    for amount in (1.5, "149900", True, None):
-        outcome = SimulatorProvider(Says(200, {**CHARGE, "amount": amount})).fetch(ACCOUNT, KNOWN)
+@pytest.mark.parametrize("amount", [1.5, 149_900.0, "149900", True, None, []])
+def test_an_amount_that_is_not_a_whole_number_is_no_amount(amount: object) -> None:
+    for name in ("amount", "captured"):  # what was asked for is not what was taken
+        provider = SimulatorProvider(Says(200, {**CHARGE, name: amount}))
+        outcome = provider.fetch(ACCOUNT, KNOWN)
         assert isinstance(outcome, Charge)
-        assert outcome.amount is None
+        assert (outcome.status, outcome.amount, outcome.captured) == (ChargeStatus.SUCCEEDED, None, 0)
+        assert isinstance(provider.capture(ACCOUNT, KNOWN, AMOUNT, "op_0000000001"), Unknown)
+
+
+# refusals
+
+
+class Refuses:
+    """Refuses to do anything, and shows what is there."""
+
+    def __init__(self, refusal: tuple[int, object], there: tuple[int, object]) -> None:
+        self.refusal, self.there = refusal, there
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        read_timeout: float | None = None,
+    ) -> HttpAnswer:
+        status, value = self.there if method == "GET" else self.refusal
+        return HttpAnswer(status, {}, json.dumps(value).encode())
+
+
+def because(reason: str | None, code: str = "BAD_REQUEST_ERROR") -> tuple[int, object]:
+    return 422, {"error": {"code": code, "reason": reason}}
+
+
+HELD = {**CHARGE, "status": "authorized"}
+VOIDED = {**CHARGE, "status": "canceled"}
+REFUND = {"id": "rfnd_1", "object": "refund", "amount": 100, "currency": "INR", "key": "rf_1", "status": "succeeded"}
+NOT_THERE: tuple[int, object] = (404, {})
+OPEN = [
+    *(because(reason) for reason, verdict in REASONS.items() if verdict == TECHNICAL),
+    because(None, "GATEWAY_ERROR"), because("new_reason"), because(None), (400, {}), (409, {}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("refusal", OPEN)
+def test_a_technical_refusal_is_never_a_failure(refusal: tuple[int, object]) -> None:
+    for there in (NOT_THERE, (200, HELD)):
+        provider = SimulatorProvider(Refuses(refusal, there))
+        assert isinstance(provider.capture(ACCOUNT, KNOWN, AMOUNT, "op_1"), Unknown)
+        assert isinstance(provider.void(ACCOUNT, KNOWN, "op_1"), Unknown)
+    assert isinstance(SimulatorProvider(Refuses(refusal, NOT_THERE)).refund(ACCOUNT, KNOWN, 100, "rf_1"), Unknown)
+
+
+@pytest.mark.parametrize("refusal", OPEN[:-1])
+def test_a_technical_refusal_may_hide_that_it_was_done(refusal: tuple[int, object]) -> None:
+    for effect in (
+        SimulatorProvider(Refuses(refusal, (200, CHARGE))).capture(ACCOUNT, KNOWN, AMOUNT, "op_1"),
+        SimulatorProvider(Refuses(refusal, (200, VOIDED))).void(ACCOUNT, KNOWN, "op_1"),
+        SimulatorProvider(Refuses(refusal, (200, REFUND))).refund(ACCOUNT, KNOWN, 100, "rf_1"),
+    ):
+        assert isinstance(effect, Effect)
+        assert effect.status is EffectStatus.SUCCEEDED
+    assert isinstance(effect, Effect)
+    assert effect.key == "rf_1"
+
+
+@pytest.mark.parametrize("reason", ["payment_declined", "input_validation_failed", "not_found"])
+def test_a_refusal_of_what_was_asked_has_failed_once_nothing_is_there(reason: str) -> None:
+    provider = SimulatorProvider(Refuses(because(reason), (200, HELD)))
+    missing = SimulatorProvider(Refuses(because(reason), NOT_THERE))
+    for effect in (
+        provider.capture(ACCOUNT, KNOWN, AMOUNT, "op_1"), provider.void(ACCOUNT, KNOWN, "op_1"),
+        missing.refund(ACCOUNT, KNOWN, 100, "rf_1"),
+    ):  # fmt: skip
+        assert isinstance(effect, Effect)
+        assert effect.status is EffectStatus.FAILED
+    lost = SimulatorProvider(Refuses(because(reason), (500, {})))
+    assert isinstance(lost.capture(ACCOUNT, KNOWN, AMOUNT, "op_1"), Unknown)
+    assert isinstance(lost.refund(ACCOUNT, KNOWN, 100, "rf_1"), Unknown)
+
+
+def test_another_state_than_it_shows_may_be_our_own_doing() -> None:
+    held = SimulatorProvider(Refuses(because("invalid_state"), (200, HELD)))
+    assert isinstance(held.capture(ACCOUNT, KNOWN, AMOUNT, "op_1"), Unknown)
+    assert isinstance(held.void(ACCOUNT, KNOWN, "op_1"), Unknown)
+    for reason, failed in (("invalid_state", True), ("refund_limit_crossed", True), ("duplicate_request", False)):
+        provider = SimulatorProvider(Refuses(because(reason), NOT_THERE))
+        effect = provider.refund(ACCOUNT, KNOWN, 100, "rf_1")
+        assert isinstance(effect, Effect if failed else Unknown)
+    for status, taken in (("canceled", True), ("failed", True), ("succeeded", False)):
+        ended = SimulatorProvider(Refuses(because("gateway_technical_error"), (200, {**CHARGE, "status": status})))
+        effect = ended.capture(ACCOUNT, KNOWN, AMOUNT, "op_1") if taken else ended.void(ACCOUNT, KNOWN, "op_1")
+        assert isinstance(effect, Effect)
+        assert effect.status is EffectStatus.FAILED
+
+
+def test_a_refund_event_carries_our_key() -> None:
+    body = json.dumps({"type": "refund.succeeded", "data": {"charge": CHARGE, "refund": REFUND}}).encode()
+    event = SimulatorProvider(Says(200, {})).parse_webhook(
+        ACCOUNT, {"x-simulator-signature": sign("w", body)}, body, NOW
+    )
+    assert event.effect is not None
+    assert (event.refund_key, event.effect.key) == ("rf_1", "rf_1")
+
+
+@pytest.mark.parametrize("at", [10**30, -(10**30), 10**12, 0, None, "soon"])
+def test_a_line_that_was_settled_at_no_time_of_this_age(at: object) -> None:
+    row = {"charge": "ch_1", "amount": 1, "currency": "INR", "settled_at": at}
+    lines = SimulatorProvider(Says(200, {"lines": [row]})).settlement_lines(ACCOUNT, NOW.date())
+    assert isinstance(lines, list)
+    assert [line.settled_at for line in lines] == [None]
 
 
 @pytest.mark.parametrize("value", [[], None, "text", {}, {"object": "charge"}, {"id": "x", "object": "refund"}])

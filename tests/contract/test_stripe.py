@@ -203,9 +203,13 @@ def test_a_failed_try_is_a_decline_and_a_status_that_nobody_knows_stays_pending(
 
 def test_amounts_are_passed_on_as_they_are_and_nothing_else_is_one() -> None:
     for amount, expected in ((AMOUNT + 1, AMOUNT + 1), ("149900", None), (1499.0, None), (True, None), (None, None)):
-        outcome, _ = create((200, intent_of("succeeded", amount=amount, currency="usd")))
+        outcome, _ = create((200, intent_of("succeeded", amount=amount, amount_received=AMOUNT, currency="usd")))
         assert isinstance(outcome, Charge)
         assert (outcome.amount, outcome.currency) == (expected, "USD")
+    for received in ("149900", 149_900.0, True, None, 0):  # an amount that was asked for is not one that was taken
+        outcome, _ = create((200, intent_of("succeeded", amount_received=received)))
+        assert isinstance(outcome, Charge)
+        assert (outcome.status, outcome.amount, outcome.captured) == (ChargeStatus.SUCCEEDED, None, 0)
 
 
 @pytest.mark.parametrize(
@@ -351,6 +355,9 @@ def test_what_the_provider_says_is_never_passed_on() -> None:
         (424, error()),
         (400, error(type="api_error")),
         (402, error(type="api_error")),
+        (400, error(type="idempotency_error", code="idempotency_key_in_use")),
+        (400, error(code="lock_timeout")),
+        (400, error(code="rate_limit")),
         (400, error(), {"stripe-should-retry": "true"}),
         (500, error(type="api_error")),
         (500, error(), {"stripe-should-retry": "false"}),

@@ -57,7 +57,7 @@ def test_a_capture_names_its_amount_and_its_key() -> None:
     assert isinstance(effect, Effect)
     assert (effect.status, effect.amount, effect.currency) == (EffectStatus.SUCCEEDED, 500, "INR")
     assert script.requests[0].form == {"amount_to_capture": "500"}
-    assert script.requests[0].headers["idempotency-key"] == KEY
+    assert script.requests[0].headers["idempotency-key"] == f"{KEY}:capture"
 
 
 @pytest.mark.parametrize("what", [CAPTURE, CANCEL])
@@ -83,11 +83,13 @@ def test_a_first_failure_is_unknown_and_not_tried_again() -> None:
     [
         ("succeeded", EffectStatus.SUCCEEDED, EffectStatus.FAILED),
         ("canceled", EffectStatus.FAILED, EffectStatus.SUCCEEDED),
-        ("requires_capture", EffectStatus.FAILED, EffectStatus.FAILED),
-        ("processing", EffectStatus.FAILED, EffectStatus.FAILED),
+        ("requires_capture", None, None),  # not the state of which the refusal speaks
+        ("processing", None, None),
     ],
 )
-def test_a_refusal_is_judged_by_the_intent_itself(status: str, captured: EffectStatus, voided: EffectStatus) -> None:
+def test_a_refusal_is_judged_by_the_intent_itself(
+    status: str, captured: EffectStatus | None, voided: EffectStatus | None
+) -> None:
     refused = (400, error(code="payment_intent_unexpected_state"))
     now = (200, intent_of(status, amount_received=AMOUNT))
     adapter = provider(Script({CAPTURE: [refused], CANCEL: [refused], GET_INTENT: [now, now]}))
@@ -95,9 +97,84 @@ def test_a_refusal_is_judged_by_the_intent_itself(status: str, captured: EffectS
         (adapter.capture(ACCOUNT, KNOWN, AMOUNT, KEY), captured),
         (adapter.void(ACCOUNT, KNOWN, KEY), voided),
     ):
+        if expected is None:
+            assert isinstance(effect, Unknown)
+            continue
         assert isinstance(effect, Effect)
         assert effect.status is expected
         assert (effect.error is not None) == (expected is EffectStatus.FAILED)
+
+
+@pytest.mark.parametrize("code", ["processing_error", "payment_method_not_available", "try_again_later"])
+@pytest.mark.parametrize("http", [400, 402])
+def test_a_technical_refusal_is_never_a_failure(code: str, http: int) -> None:
+    refused = (http, error(code=code, type="card_error"))
+    for now in ((200, intent_of("requires_capture")), (404, error())):
+        adapter = provider(Script({CAPTURE: [refused], CANCEL: [refused], GET_INTENT: [now, now]}))
+        assert isinstance(adapter.capture(ACCOUNT, KNOWN, AMOUNT, KEY), Unknown)
+        assert isinstance(adapter.void(ACCOUNT, KNOWN, KEY), Unknown)
+    assert isinstance(
+        provider(Script({REFUND: [refused], REFUNDS: [rows()]})).refund(ACCOUNT, KNOWN, 500, KEY), Unknown
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "failed"),
+    [
+        (error(param="amount"), True),
+        (error(code="amount_too_large"), True),
+        (error(code="brand_new"), True),  # an invalid request, whatever is invalid
+        (error(code="card_declined", type="card_error"), True),
+        (error(type="brand_new_error"), False),
+        ({}, False),
+        ({"error": "no"}, False),
+        (error(type="idempotency_error"), False),  # an earlier try of ours
+        (error(code="resource_already_exists"), False),
+    ],
+)
+def test_only_what_was_asked_wrongly_has_failed(said: object, failed: bool) -> None:  # noqa: FBT001
+    held = (200, intent_of("requires_capture"))
+    script = Script({REFUND: [(400, said)], REFUNDS: [rows()], CAPTURE: [(400, said)], GET_INTENT: [held]})
+    adapter = provider(script)
+    for effect in (adapter.refund(ACCOUNT, KNOWN, 500, KEY), adapter.capture(ACCOUNT, KNOWN, AMOUNT, KEY)):
+        assert isinstance(effect, Effect if failed else Unknown)
+        if isinstance(effect, Effect):
+            assert effect.status is EffectStatus.FAILED
+
+
+@pytest.mark.parametrize("received", ["149900", 1499.0, True, None, 0])
+def test_a_capture_that_names_no_amount_confirms_nothing(received: object) -> None:
+    taken = (200, intent_of("succeeded", amount_received=received))
+    for said in ((200, taken[1]), (400, error())):
+        script = Script({CAPTURE: [said], GET_INTENT: [taken]})
+        assert isinstance(provider(script).capture(ACCOUNT, KNOWN, AMOUNT, KEY), Unknown)
+
+
+def test_one_key_serves_each_action_once() -> None:
+    """A reversal: released while it was held, captured by somebody in between, and given back."""
+    world = World("stripe")
+    paid = world.authorize()
+    world.chaos(operation="void", fault="decline")
+    released = world.provider.void(world.account, paid.known, KEY)
+    assert isinstance(released, Effect)
+    assert released.status is EffectStatus.FAILED
+    for _ in range(2):
+        assert world.take(paid.known, AMOUNT, KEY).status is EffectStatus.SUCCEEDED
+        given = world.give_back(paid.known, AMOUNT, KEY)
+        assert (given.status, given.key) == (EffectStatus.SUCCEEDED, KEY)
+    assert [(row["key"], row["amount"]) for row in world.refunds()] == [(KEY, AMOUNT)]
+
+
+def test_the_sandbox_refuses_a_key_at_another_endpoint_as_stripe_does() -> None:
+    world = World("stripe")
+    paid = world.authorize()
+    form = f"payment_intent={paid.known.provider_reference}".encode()
+    headers = {"authorization": f"Bearer {world.account.credentials['secret_key']}", "idempotency-key": "one"}
+    base = world.account.base_url
+    path = f"{base}/payment_intents/{paid.known.provider_reference}/capture"
+    assert world.http.request("POST", path, headers=headers).status == 200
+    refused = world.http.request("POST", f"{base}/refunds", headers=headers, body=form)
+    assert (refused.status, b"idempotency_error" in refused.body) == (400, True)
 
 
 def test_a_refusal_without_a_look_at_the_intent_is_unknown() -> None:
@@ -162,7 +239,8 @@ def test_a_refund_carries_our_ids() -> None:
         "metadata[refund_id]": KEY,
         "metadata[reference]": MADE.reference,
     }
-    assert script.requests[0].headers["idempotency-key"] == KEY
+    assert script.requests[0].headers["idempotency-key"] == f"{KEY}:refund"
+    assert effect.key == KEY
 
 
 @pytest.mark.parametrize("status", [*REFUND_STATUSES, "something_new", ""])
@@ -214,8 +292,11 @@ def test_what_stands_in_the_way_may_be_our_own_refund(said: Said) -> None:
 def test_every_code_of_a_refused_refund(code: str) -> None:
     effect = provider(Script({REFUND: [(400, error(code=code))], REFUNDS: [rows()]})).refund(ACCOUNT, KNOWN, 500, KEY)
     error_class, error_code = ERRORS[code]
-    unseen = error_class in (ErrorClass.CONFIG, ErrorClass.PROVIDER_UNAVAILABLE)
-    assert isinstance(effect, NotSent if unseen else Effect)
+    is_open = error_class in (ErrorClass.TECHNICAL_DECLINE, ErrorClass.PROVIDER_UNAVAILABLE)
+    if is_open or code == "resource_already_exists":
+        assert isinstance(effect, Unknown)
+        return
+    assert isinstance(effect, NotSent if error_class is ErrorClass.CONFIG else Effect)
     assert effect.error is not None
     assert (effect.error.error_class, effect.error.code) == (error_class, error_code)
     if isinstance(effect, Effect):

@@ -179,6 +179,8 @@ def test_a_dispute_leads_to_its_intent() -> None:
 def test_a_refund_event_carries_our_ids_or_is_from_the_dashboard(kind: str) -> None:
     event = _parse(_event(kind, refund_of("failed")))
     assert (event.kind, event.refund_key, event.reference) == (EventKind.REFUND, KEY, MADE.reference)
+    assert event.effect is not None
+    assert event.effect.key == KEY
     assert isinstance(event.effect, Effect)
     assert (event.effect.status, event.effect.provider_reference, event.charge) == (EffectStatus.FAILED, "re_1", None)
     event = _parse(_event(kind, refund_of("succeeded", metadata={})))

@@ -450,7 +450,7 @@ def test_a_rotation_that_comes_late_undoes_no_later_one(api: Api) -> None:
 
 
 def test_what_names_the_account_at_the_provider_is_not_rotated(api: Api) -> None:
-    account = api.made(ALL, SIMULATOR | {"credentials": SIMULATOR["credentials"] | {"account_id": "acc_ours"}})
+    account = api.made(ALL, with_credentials(SIMULATOR, account_id="acc_ours"))
     rotated(api, account["id"], credentials={"account_id": "acc_ours"})
     answer = rotated(api, account["id"], credentials={"account_id": "acc_somebody_else"}, status=422)
     assert (answer["code"], answer["param"]) == ("invalid_field", "credentials.account_id")
@@ -598,7 +598,7 @@ def test_every_change_is_logged_in_one_line_with_who_made_it(api: Api) -> None:
 
 
 def test_rotated_credentials_too_long_for_one_seal_are_refused(api: Api) -> None:
-    account = api.made(ALL, SIMULATOR | {"credentials": SIMULATOR["credentials"] | {"account_id": '"' * 500}})
+    account = api.made(ALL, with_credentials(SIMULATOR, account_id="x" * 500))
     before = api.snapshot()
     long = dict.fromkeys(("api_key", "api_secret", "webhook_secret"), '"' * 500)
     answer = rotated(api, account["id"], credentials=long, status=422)
