@@ -42,6 +42,7 @@ DIMENSIONS: Mapping[str, str] = {
     "device": "from one device",
 }
 MAX_SECONDS = 86_400
+SEEN_SECONDS = 400 * 86_400  # how long a customer is no new one: whoever buys once a year is not
 SLACK = 60_000  # ms by which our own clocks, and the arrival of entries, may be out of step
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -162,10 +163,14 @@ def admit(window: Window, limits: Iterable[Limit], new: Entry, now: datetime) ->
     return Window(window.dimension, _needed(rows, limits, milliseconds(now)), window.version + 1), breaches
 
 
-def expires_at(window: Window) -> int:
-    """When nothing in the window can count any more, in epoch seconds: for the item's TTL."""
-    newest = max((row.at for row in window.entries), default=0)
-    return -(-(newest + MAX_SECONDS * 1000 + SLACK) // 1000)
+def expires_at(window: Window, now: datetime) -> int:
+    """When the window says nothing any more, in epoch seconds: for the item's TTL.
+
+    That is when nothing in it can count; a customer's also says that the customer is no new one.
+    """
+    newest = max((row.at for row in window.entries), default=milliseconds(now))
+    seconds = SEEN_SECONDS if window.dimension == "customer" else MAX_SECONDS
+    return -(-(newest + seconds * 1000 + SLACK) // 1000)
 
 
 def to_rows(window: Window) -> list[list[object]]:

@@ -117,4 +117,4 @@ def test_the_merchants_own_entries_count_first_and_the_longer_one_most() -> None
     ],
 )  # fmt: skip
 def test_the_registries_know_to_whom_an_address_was_assigned(ip: str | None, country: str | None) -> None:
-    assert origin.country_of(ip) == country
+    assert country_of(ip, origin.registered) == country

@@ -273,9 +273,15 @@ def test_what_no_limit_needs_is_not_kept() -> None:
 
 def test_an_item_expires_when_nothing_in_it_can_count() -> None:
     window, _ = admit_all([Limit("card", DAY, "count", 5, 1)], [paid(1, 1), paid(2_500, 2)])
-    expires = velocity.expires_at(window)
+    expires = velocity.expires_at(window, after(2_500))
     assert (expires - 1) * 1000 < at(2_500) + DAY * 1000 + SLACK <= expires * 1000
     assert isinstance(expires, int)
+
+
+def test_a_customer_is_remembered_for_more_than_a_year_also_if_no_limit_is_about_the_payment() -> None:
+    window, _ = admit(Window("customer"), [], paid(0, 1), after(0))
+    assert (window.entries, window.version) == ((), 1)
+    assert velocity.expires_at(window, after(0)) * 1000 == at(0) + velocity.SEEN_SECONDS * 1000 + SLACK
 
 
 @settings(max_examples=60)
