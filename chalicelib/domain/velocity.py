@@ -35,7 +35,7 @@ Dimension = Literal["card", "customer", "ip", "device"]
 Measure = Literal["count", "sum"]
 Kind = Literal["payment", "decline"]
 
-DIMENSIONS: Mapping[str, str] = {
+DIMENSIONS: Mapping[Dimension, str] = {
     "card": "with one card",
     "customer": "by one customer",
     "ip": "from one IP address",

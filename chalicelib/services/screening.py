@@ -53,8 +53,7 @@ class Judged:
 def judge(kit: Kit, merchant: Merchant, payment: Payment, now: datetime) -> Judged:
     """Judge a payment that is about to be created; one read, or none if there is nobody to count by."""
     rules = merchant.risk
-    keys = _keys(merchant, payment, _counted_by(rules))
-    windows = kit.queries.windows(keys, now)
+    windows = kit.queries.windows(keys(merchant, payment, _counted_by(rules)), now)
     new = velocity.entry(now, payment.amount, payment.currency, payment.id)
     breaches: list[Breach] = []
     after: dict[str, Window] = {}
@@ -82,19 +81,19 @@ def note_decline(kit: Kit, payment: Payment, about: Attempt) -> None:
     """
     merchant = kit.merchants.get(payment.tenant)
     limits = merchant.risk.limits
-    keys = _keys(merchant, payment, {limit.dimension for limit in limits if limit.kind == "decline"})
+    left = keys(merchant, payment, {limit.dimension for limit in limits if limit.kind == "decline"})
     for number in range(_RACES):
-        if not keys:
+        if not left:
             return
         now = kit.now()
         new = velocity.entry(now, about.amount, about.currency, about.id, "decline")
-        for key, window in kit.queries.windows(keys, now).items():
+        for key, window in kit.queries.windows(left, now).items():
             after, _ = velocity.admit(window, limits, new, now)
             if after is window or kit.store.count(key, after, now):
-                keys.pop(key)
-        if keys:
+                left.pop(key)
+        if left:
             pause(kit, number)
-    logger.warning("a decline was not counted for %d velocity windows", len(keys), payment_id=payment.id)
+    logger.warning("a decline was not counted for %d velocity windows", len(left), payment_id=payment.id)
 
 
 def _signals(
@@ -134,7 +133,7 @@ def _counted_by(rules: RiskRules) -> set[Dimension]:
     return dimensions
 
 
-def _keys(merchant: Merchant, payment: Payment, dimensions: set[Dimension]) -> dict[str, Dimension]:
+def keys(merchant: Merchant, payment: Payment, dimensions: set[Dimension]) -> dict[str, Dimension]:
     """Where a payment is counted: keyed hashes, so that a table of them tells nobody who has paid."""
     customer = payment.customer
     subjects: Mapping[Dimension, str | None] = {
