@@ -176,11 +176,6 @@ class Verdict:
         return {**self.as_dict(), "hits": [hit._asdict() for hit in self.hits]}
 
 
-def assess(rules: RiskRules, *, amount: int, currency: str, country: str | None) -> Verdict:
-    """Judge a payment of ``amount`` minor units by a customer from ``country``, knowing nothing else."""
-    return judge(rules, Signals(amount, currency, customer_country=country))
-
-
 def judge(rules: RiskRules, signals: Signals) -> Verdict:
     """Judge a payment by all that is known of it; the same signals always give the same verdict."""
     hits = [

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chalicelib.domain.risk import LIMITS, Hit, RiskRules, Signals, assess, judge
+from chalicelib.domain.risk import LIMITS, Hit, RiskRules, Signals, Verdict, judge
 from chalicelib.domain.risk_lists import Lists, domain_of
 from chalicelib.domain.velocity import Breach, Limit
 
@@ -24,6 +24,11 @@ ORDINARY = Signals(
     now=NOON,
 )  # fmt: skip
 JUDGE = {"allow": 0, "review": 1, "block": 2}
+
+
+def assess(rules: RiskRules, *, amount: int, currency: str, country: str | None) -> Verdict:
+    """Judge a payment of which nothing else is known."""
+    return judge(rules, Signals(amount, currency, customer_country=country))
 
 
 def found(rules: RiskRules = RULES, **signals: Any) -> list[Hit]:
