@@ -70,12 +70,21 @@ class Order(Output):
     version: int
 
 
+class RiskHit(Output):
+    """A risk rule that had something to say."""
+
+    rule: str
+    score: Annotated[int, Field(description="What it added.")]
+    reason: str
+
+
 class Risk(Output):
     """What our own rules made of a payment."""
 
     decision: Literal["allow", "review", "block"]
-    score: int
+    score: Annotated[int, Field(description="The hits' scores together, at most 100.")]
     reasons: list[str]
+    hits: list[RiskHit]
 
 
 class Payment(Output):
@@ -235,6 +244,60 @@ class ConnectionTest(Output):
     ok: bool
     error: Error | None
     latency_ms: int
+
+
+class RiskLimit(Output):
+    """More than ``value`` in ``seconds`` is a doubt; see docs/api.md."""
+
+    dimension: Literal["card", "customer", "ip", "device"]
+    seconds: int
+    measure: Literal["count", "sum"]
+    value: Annotated[int, Field(description="Payments or declines, or minor units of `currency`.")]
+    score: int
+    kind: Literal["payment", "decline"] = "payment"
+    currency: str | None = None
+    up_to: Annotated[MinorUnits | None, Field(description="Only payments of at most that count.")] = None
+
+
+class RiskLists(Output):
+    """What is always blocked, or never reviewed."""
+
+    bins: list[str]
+    fingerprints: list[str]
+    email_domains: list[str]
+    networks: list[str]
+    vpas: list[str]
+
+
+class RiskRules(Output):
+    """The rules by which payments are judged."""
+
+    max_amount: dict[str, MinorUnits]
+    allowed_countries: list[str]
+    blocked_countries: list[str]
+    review_countries: list[str]
+    review_score: int
+    block_score: int
+    block: RiskLists
+    allow: RiskLists
+    limits: list[RiskLimit]
+    first_seen_amount: dict[str, MinorUnits]
+    time_zone: str
+    night_from: int
+    night_to: int
+    night_percent: int
+    bin_countries: dict[str, str]
+    scores: dict[str, int]
+
+
+class RiskSettings(Output):
+    """A merchant's risk rules, with all defaults."""
+
+    object: Literal["risk_settings"]
+    mode: Mode
+    version: Annotated[int, Field(description="Send it with the rules that are to follow these.")]
+    updated_at: Time | None
+    rules: RiskRules
 
 
 class CardShown(Output):

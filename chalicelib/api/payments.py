@@ -140,7 +140,13 @@ def review_payment(call: Call, payment_id: str, body: schemas.ReviewIn) -> Reply
     """Approve or reject a payment that requires a review."""
     return call.once(
         lambda idem: payments.review(
-            call.kit, call.tenant, payment_id, approve=body.decision == "approve", note=body.note, idem=idem
+            call.kit,
+            call.tenant,
+            payment_id,
+            approve=body.decision == "approve",
+            note=body.note,
+            by=call.key_id,
+            idem=idem,
         ),
         _render,
     )

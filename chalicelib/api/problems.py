@@ -43,6 +43,7 @@ CODES: Mapping[str, str] = {
     "method_not_allowed": "The path does not know this method; see the Allow header.",
     # 409
     "account_changed": "Somebody else has changed the provider account meanwhile.",
+    "risk_changed": "Somebody else has changed the risk rules meanwhile.",
     "request_in_progress": "The first request with this Idempotency-Key is still being answered.",
     "operation_in_progress": "A capture or void is already under way.",
     "order_has_live_payment": "The order has a payment that is under way or has paid it.",

@@ -56,6 +56,9 @@ class Customer(Input):
     contact: fields.Contact | None = None
     country: fields.Country | None = None
     ip: fields.Ip | None = None
+    device: Annotated[
+        fields.Text100 | None, Field(description="Your own name for the device: the same when it comes back.")
+    ] = None
 
 
 class Upi(Input):
@@ -161,6 +164,15 @@ class RefundIn(Input):
 
     amount: fields.Amount | None = None
     reason: fields.Text200 | None = None
+
+
+class RiskIn(Input):
+    """Risk rules in place of those of that version."""
+
+    version: Annotated[int, Field(ge=0, description="Of the rules as you got them: 409 if they have changed since.")]
+    rules: Annotated[
+        dict[str, Any], Field(description="See RiskRules; what is left out has its default.")
+    ]  # read by domain.risk_settings, which names what is wrong
 
 
 class ReviewIn(Input):

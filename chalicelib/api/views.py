@@ -6,6 +6,7 @@ from datetime import UTC
 from typing import TYPE_CHECKING
 
 from chalicelib.domain.draft import error_dict
+from chalicelib.domain.risk_settings import to_dict
 from chalicelib.domain.states import OperationStatus
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from chalicelib.domain.model import Attempt, Event, Journal, Operation, Order, Payment, Tenant
     from chalicelib.providers.base import Connection
     from chalicelib.services.accounts import ConnectionTest
+    from chalicelib.storage.merchants import StoredRisk
 
 # What is under way is pending to a merchant, whoever it is waiting for.
 REFUND_STATUSES: Mapping[OperationStatus, str] = {
@@ -60,7 +62,7 @@ def payment(shown: Payment) -> dict[str, object]:
         "method": method(shown.method),
         "customer": dict(shown.customer),
         "next_action": None if shown.next_action is None else dict(shown.next_action),
-        "risk": dict(shown.risk),
+        "risk": {"hits": [], **shown.risk},  # stored without them by an earlier release
         "attempts": shown.attempts,
         "needs_attention": shown.needs_attention,
         "error": error_dict(shown.error),
@@ -210,6 +212,17 @@ def account(shown: Account, tenant: Tenant, connection: Connection, webhook_url:
         "previous_secret_accepted_until": None if until is None else moment(until),
         "created_at": None if shown.created_at is None else moment(shown.created_at),
         "updated_at": None if shown.updated_at is None else moment(shown.updated_at),
+    }
+
+
+def risk_settings(shown: StoredRisk, tenant: Tenant) -> dict[str, object]:
+    """A merchant's risk rules, with all defaults."""
+    return {
+        "object": "risk_settings",
+        "mode": tenant.mode,
+        "version": shown.version,
+        "updated_at": None if shown.updated_at is None else moment(shown.updated_at),
+        "rules": to_dict(shown.rules),
     }
 
 

@@ -64,7 +64,8 @@ def create(
     """Write a new payment, judged by risk already; with ``replaced``, cancel in the same transaction
     the payment whose customer changed their mind (it waits in requires_action)."""
     draft = Draft(PaymentState(payment, order=order), now)
-    draft.emit("payment.created")
+    hits = payment.risk.get("hits")
+    draft.emit("payment.created", facts={"risk": payment.risk} if hits else None)
     blocked = payment.risk.get("decision") == "block"
     if blocked:
         reasons = "; ".join(str(reason) for reason in payment.risk.get("reasons", ()))  # type: ignore[attr-defined]
@@ -179,21 +180,21 @@ def park(state: PaymentState, now: datetime, reason: str) -> Change | None:
     return draft.change()
 
 
-def approve(state: PaymentState, timing: Timing, now: datetime, note: str | None) -> Change:
-    """A person lets a doubtful payment go on; the winner of this write starts its run."""
+def approve(state: PaymentState, timing: Timing, now: datetime, note: str | None, *, by: str) -> Change:
+    """A person lets a doubtful payment go on; the winner of this write starts its run. ``by`` is for the event."""
     draft = Draft(state, now)
     draft.set_payment(status=_P.PROCESSING, run=state.payment.run + 1, due_at=now + timedelta(seconds=timing.lease))
-    draft.emit("payment.review_approved", note=note)
+    draft.emit("payment.review_approved", note=note, by=by)
     return draft.change()
 
 
-def reject(state: PaymentState, now: datetime, note: str | None) -> Change:
-    """A person refuses a doubtful payment."""
+def reject(state: PaymentState, now: datetime, note: str | None, *, by: str) -> Change:
+    """A person refuses a doubtful payment; ``by`` is for the event."""
     draft = Draft(state, now)
     error = PaymentError(ErrorClass.DECLINED_RISK, ErrorCode.REVIEW_REJECTED, "The payment was rejected in review.")
     draft.set_payment(status=_P.FAILED, error=error)
     draft.settle_order()
-    draft.emit("payment.failed", note=note)
+    draft.emit("payment.failed", note=note, by=by)
     return draft.change()
 
 

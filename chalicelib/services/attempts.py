@@ -23,6 +23,7 @@ from chalicelib.domain.payments import Step
 from chalicelib.domain.states import AttemptStatus, PaymentStatus
 from chalicelib.observability import logger, metric
 from chalicelib.providers.base import ChargeIntent, ChargeRef
+from chalicelib.services import screening
 from chalicelib.services.kit import committed, load_state, pause, settle
 from chalicelib.storage.store import ReferenceTaken, Stale
 
@@ -167,6 +168,9 @@ def record(
     Whoever learns of a charge comes here; the decision is made again on fresh state until it holds.
     """
     payment = state.payment
+    by_hand = source.startswith("operator")
+    if about.is_open and not by_hand and screening.counts(answer):
+        screening.note_decline(kit, payment, about)
 
     def decide(current: PaymentState) -> Change | None:
         found = current.attempt(about.id)
@@ -178,7 +182,7 @@ def record(
     try:
         after, change = settle(kit, payment.tenant, payment.id, decide, state=state, mark=mark)
     except ReferenceTaken as taken:
-        if source.startswith("operator"):
+        if by_hand:
             raise
         alarm_mismatch(payment.id, about, taken)
         error = PaymentError(ErrorClass.CONFLICT, ErrorCode.MISMATCH, str(taken))

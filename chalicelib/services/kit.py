@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from chalicelib.domain.errors import Contended, NotFoundError
 from chalicelib.observability import logger, metric
+from chalicelib.services.origin import registered
 from chalicelib.storage.store import Stale
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from chalicelib.config import Settings
     from chalicelib.domain.model import Change, PaymentState, Tenant
+    from chalicelib.domain.origin import CountryOf
     from chalicelib.domain.timing import Timing
     from chalicelib.providers.base import Provider
     from chalicelib.providers.http import HttpClient
@@ -44,6 +46,7 @@ class Kit:
     now: Callable[[], datetime]
     sleep: Callable[[float], None]
     jitter: Callable[[], float]
+    country_of: CountryOf = registered  # of IP addresses
 
 
 def load_state(kit: Kit, tenant: Tenant, payment_id: str) -> PaymentState:

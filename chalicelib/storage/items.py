@@ -335,6 +335,13 @@ class TokenItem(GuardsItem, discriminator="token"):
     created_at = UTCDateTimeAttribute()
 
 
+class WindowItem(GuardsItem, discriminator="window"):
+    """pk = velocity/{merchant}/{mode}/{dimension}/{keyed hash}, sk = window: what one of them has paid of late."""
+
+    rows = JSON(null=True)
+    version = NumberAttribute()
+
+
 # -- merchants -------------------------------------------------------------------------------------
 
 
@@ -370,6 +377,14 @@ class SettingsItem(MerchantsItem, discriminator="settings"):
     sealed_lookup_key = BinaryAttribute(legacy_encoding=False)
     rules = JSON(null=True)
     risk = JSON(null=True)
+
+
+class RiskItem(MerchantsItem, discriminator="risk"):
+    """pk = risk/{merchant}, sk = risk#{mode}; not with the settings, where an older release would stumble over it."""
+
+    rules = JSON(null=True)  # what is not the default
+    version = NumberAttribute()
+    updated_at = UTCDateTimeAttribute()
 
 
 class AccountItem(MerchantsItem, discriminator="account"):
@@ -453,8 +468,8 @@ _TABLES: dict[str, tuple[type[Model], ...]] = {
         PaymentsItem, _Indexed, OrderItem, PaymentItem, AttemptItem, OperationItem, EventItem, JournalItem,
         ReferenceItem, OrphanItem, PaymentsRow,
     ),
-    "guards": (GuardsItem, IdempotencyItem, MarkItem, SlotItem, TokenItem),
-    "merchants": (MerchantsItem, ApiKeyItem, SettingsItem, AccountItem, AccountOwnerItem),
+    "guards": (GuardsItem, IdempotencyItem, MarkItem, SlotItem, TokenItem, WindowItem),
+    "merchants": (MerchantsItem, ApiKeyItem, SettingsItem, RiskItem, AccountItem, AccountOwnerItem),
     "deliveries": (DeliveryItem, DeliveriesRow),
     "stats": (StatsItem,),
 }  # fmt: skip

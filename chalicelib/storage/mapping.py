@@ -6,6 +6,7 @@ import zlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from chalicelib.domain import velocity
 from chalicelib.domain.cards import CardToken
 from chalicelib.domain.errors import ErrorClass, ErrorCode, PaymentError
 from chalicelib.domain.model import Attempt, Delivery, Event, Journal, Leg, Operation, Order, Payment, Reference, Tenant
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pynamodb.models import Model
+
+    from chalicelib.domain.velocity import Dimension, Window
 
 DUE_SHARDS = 4  # of the due index: one key takes 1,000 writes a second
 
@@ -208,6 +211,27 @@ def to_token_item(token: CardToken) -> items.TokenItem:
     """A card's token as stored."""
     fields = _fields(items.TokenItem, token) | {"expires_at": _epoch(token.expires_at)}
     return items.TokenItem(pk=token_key(token.tenant, token.id), sk="token", **fields)
+
+
+def window_key(key: str) -> str:
+    """Partition key of a velocity window."""
+    return f"velocity/{key}"
+
+
+def to_window_item(key: str, window: Window, now: datetime) -> items.WindowItem:
+    """A velocity window as stored."""
+    return items.WindowItem(
+        window_key(key),
+        "window",
+        rows=velocity.to_rows(window) or None,
+        version=window.version,
+        expires_at=velocity.expires_at(window, now),
+    )
+
+
+def window_of(item: items.WindowItem, dimension: Dimension) -> Window:
+    """The velocity window in an item."""
+    return velocity.from_rows(dimension, item.rows or (), int(item.version))
 
 
 def _values(item: Model, *, leave: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 import secrets
 import zlib
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pynamodb.exceptions import DoesNotExist
 
+from chalicelib.domain import risk_settings
 from chalicelib.domain.ids import new_id
 from chalicelib.domain.merchant import ApiKey, Merchant
 from chalicelib.domain.model import Mode, Tenant
 from chalicelib.domain.risk import RiskRules
 from chalicelib.domain.routing import Rule
 from chalicelib.storage import accounts, items
-from chalicelib.storage.items import AccountItem, AccountOwnerItem, ApiKeyItem, MerchantsItem, SettingsItem
+from chalicelib.storage.items import AccountItem, AccountOwnerItem, ApiKeyItem, MerchantsItem, RiskItem, SettingsItem
 from chalicelib.storage.queries import Page
 from chalicelib.storage.store import Stale, put_if, write_claimed
 
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _CHECKSUM_LENGTH = 8
 _SECRET_BYTES = 32  # 256 bits
+_FIRST_RISK_FIELDS = ("max_amount", "blocked_countries", "review_countries", "review_score", "block_score")
 
 
 def _checksum(text: str) -> str:
@@ -46,6 +48,15 @@ def _looks_like_key(secret: str) -> bool:
 
 class AccountTaken(Exception):
     """The account's id belongs to another merchant or mode. Nothing of the account was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRisk:
+    """A merchant's risk rules; ``version`` 0 has never been changed by the API."""
+
+    rules: RiskRules = field(default_factory=RiskRules)
+    version: int = 0
+    updated_at: datetime | None = None
 
 
 class Merchants:
@@ -120,16 +131,12 @@ class Merchants:
         secret = None
         if settings.sealed_webhook_secret is not None:
             secret = self._vault.open(tenant, "webhook_secret", settings.sealed_webhook_secret)["secret"]
-        risk = dict(settings.risk or {})
-        for name in ("blocked_countries", "review_countries"):
-            if name in risk:
-                risk[name] = frozenset(risk[name])
         return Merchant(
             tenant=tenant,
             name=settings.name,
             accounts=tuple(found),
             rules=tuple(Rule(**rule) for rule in settings.rules or ()),
-            risk=RiskRules(**risk),
+            risk=(_read_risk(tenant) or _earlier_risk(settings)).rules,
             webhook_url=settings.webhook_url,
             webhook_secret=secret,
             lookup_key=bytes.fromhex(lookup["key"]),
@@ -191,6 +198,27 @@ class Merchants:
             raise Stale(account.id)
         self._cache.clear()
 
+    # -- risk rules ----------------------------------------------------------------------------
+
+    def risk(self, tenant: Tenant) -> StoredRisk:
+        """A merchant's risk rules as they are now, past the cache."""
+        stored = _read_risk(tenant)
+        if stored is not None:
+            return stored
+        try:
+            return _earlier_risk(SettingsItem.get(tenant.merchant_id, f"settings#{tenant.mode}", consistent_read=True))
+        except DoesNotExist:
+            return StoredRisk()
+
+    def change_risk(self, tenant: Tenant, rules: RiskRules, before: int, now: datetime) -> StoredRisk:
+        """Write the version after ``before``; raises Stale if the rules have another version by now."""
+        after = StoredRisk(rules, before + 1, now)
+        known = RiskItem.version == before if before else RiskItem.pk.does_not_exist()
+        if not put_if(_risk_item(tenant, after), known):
+            raise Stale(f"the risk rules of {tenant.merchant_id}")
+        self._cache.clear()
+        return after
+
     # -- set-up --------------------------------------------------------------------------------
 
     def save(self, merchant: Merchant) -> None:
@@ -200,10 +228,7 @@ class Merchants:
         """
         tenant = merchant.tenant
         seal = self._vault.seal
-        risk = {
-            name: sorted(value) if isinstance(value, frozenset) else value
-            for name, value in asdict(merchant.risk).items()
-        }
+        chosen = risk_settings.to_stored(merchant.risk)
         SettingsItem(
             tenant.merchant_id,
             f"settings#{tenant.mode}",
@@ -221,8 +246,12 @@ class Merchants:
                 | {"accounts": list(rule.accounts)}
                 for rule in merchant.rules
             ],
-            risk=risk,
+            # For the release before: it reads no other rules, and none but these.
+            risk={name: chosen[name] for name in _FIRST_RISK_FIELDS if name in chosen},
         ).save()
+        stored = self.risk(tenant)
+        if stored.rules != merchant.risk:
+            _risk_item(tenant, StoredRisk(merchant.risk, stored.version + 1, self._clock())).save()
         for account in merchant.accounts:
             ours = (AccountOwnerItem.merchant_id == tenant.merchant_id) & (AccountOwnerItem.mode == tenant.mode)
             if not put_if(accounts.to_owner_item(tenant, account.id), AccountOwnerItem.pk.does_not_exist() | ours):
@@ -250,6 +279,28 @@ class Merchants:
             hint=f"{secret[:12]}…{secret[-4:]}",
             created_at=now,
         ).save()
+
+
+def _read_risk(tenant: Tenant) -> StoredRisk | None:
+    try:
+        item = RiskItem.get(*_risk_key(tenant), consistent_read=True)
+    except DoesNotExist:
+        return None
+    return StoredRisk(RiskRules(**(item.rules or {})), int(item.version), item.updated_at)
+
+
+def _earlier_risk(settings: SettingsItem) -> StoredRisk:
+    """The rules of a merchant who has none of the row that they are in now."""
+    return StoredRisk(RiskRules(**(settings.risk or {})))
+
+
+def _risk_item(tenant: Tenant, stored: StoredRisk) -> RiskItem:
+    rules = risk_settings.to_stored(stored.rules) or None
+    return RiskItem(*_risk_key(tenant), rules=rules, version=stored.version, updated_at=stored.updated_at)
+
+
+def _risk_key(tenant: Tenant) -> tuple[str, str]:
+    return f"risk/{tenant.merchant_id}", f"risk#{tenant.mode}"
 
 
 def _mode(text: str) -> Mode:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pynamodb.exceptions import DoesNotExist
 
 from chalicelib.domain.model import PaymentState
+from chalicelib.domain.velocity import Window
 from chalicelib.storage import items, mapping
 from chalicelib.storage.items import (
     AttemptItem,
     DeliveriesRow,
     DeliveryItem,
     EventItem,
+    GuardsItem,
     IdempotencyItem,
     JournalItem,
     OperationItem,
@@ -29,11 +31,12 @@ from chalicelib.storage.items import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from chalicelib.domain.cards import CardToken
     from chalicelib.domain.model import Delivery, Event, Journal, Operation, Order, Payment, Tenant
+    from chalicelib.domain.velocity import Dimension
 
 MAX_ROWS = 1000  # index rows one page may read; a short page carries a cursor
 _BATCH = 100  # BatchGetItem's limit
@@ -112,6 +115,17 @@ class Queries:
         """A card's token; None if absent or past its time."""
         item = _get(TokenItem, mapping.token_key(tenant, token_id), "token")
         return None if item is None or item.expires_at <= now.timestamp() else mapping.token_of(item)
+
+    def windows(self, keys: Mapping[str, Dimension], now: datetime) -> dict[str, Window]:
+        """Velocity windows by their keys, strongly consistent, in one read; new ones for those that are absent."""
+        found = {key: Window(dimension) for key, dimension in keys.items()}
+        if found:
+            wanted = {mapping.window_key(key): key for key in keys}
+            for item in GuardsItem.batch_get([(pk, "window") for pk in wanted], consistent_read=True):
+                key = wanted[item.pk]
+                if item.expires_at >= now.timestamp():
+                    found[key] = mapping.window_of(item, keys[key])  # type: ignore[arg-type]  # of that kind by its key
+        return found
 
     # -- a payment's story ---------------------------------------------------------------------
 

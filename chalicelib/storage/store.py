@@ -5,6 +5,7 @@ A state change is one ``TransactWriteItems``. What makes it safe, whatever crash
 * the payment's (and the order's) ``version`` must be the one the decision was based on;
 * new items must not exist;
 * a provider account must be the version that was changed;
+* a velocity window must be the version that the payment was counted into;
 * a refund's money must still be refundable;
 * a request's idempotency key and a provider event's mark must be free.
 
@@ -15,6 +16,7 @@ conditions, and of two racing writers one gets ``Stale`` and decides again on th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pynamodb.exceptions import PutError, PynamoDBException, TransactWriteError, UpdateError
@@ -33,6 +35,7 @@ from chalicelib.storage.items import (
     ReferenceItem,
     SlotItem,
     StatsItem,
+    WindowItem,
 )
 
 if TYPE_CHECKING:
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
     from chalicelib.domain.cards import CardToken
     from chalicelib.domain.model import Attempt, Change, Delivery, Operation, Order, Payment, Tenant
+    from chalicelib.domain.velocity import Window
 
 _CONDITION_FAILED = "ConditionalCheckFailed"
 # Reasons that mean "nothing was written, somebody else is writing": read again and decide again.
@@ -100,6 +104,7 @@ class Mark:
     expires_at: float
 
 
+_NOTHING: Mapping[str, Window] = MappingProxyType({})
 STATS_SHARDS = 8  # of every counter: a busy merchant's events would queue up behind one row
 
 
@@ -111,8 +116,19 @@ class Store:
         items.bind(prefix)
         self._shards = list_shards
 
-    def commit(self, change: Change, *, now: datetime, claim: Claim | None = None, mark: Mark | None = None) -> None:
-        """Write all of ``change`` or nothing; raises Stale, KeyTaken, AlreadyApplied or ReferenceTaken."""
+    def commit(
+        self,
+        change: Change,
+        *,
+        now: datetime,
+        claim: Claim | None = None,
+        mark: Mark | None = None,
+        windows: Mapping[str, Window] = _NOTHING,
+    ) -> None:
+        """Write all of ``change`` or nothing; raises Stale, KeyTaken, AlreadyApplied or ReferenceTaken.
+
+        ``windows`` are velocity windows by key, each the next version of what was read.
+        """
         labels: list[str] = []
         try:
             with TransactWrite(connection=PaymentsItem._get_connection().connection) as transaction:  # noqa: SLF001
@@ -126,6 +142,9 @@ class Store:
                 while part is not None:
                     labels.extend(self._save(transaction, part))
                     part = part.also
+                for key, window in windows.items():
+                    labels.append("window")
+                    transaction.save(mapping.to_window_item(key, window, now), _counted(window, now))
         except TransactWriteError as error:
             raise _meaning(error, labels) from error
 
@@ -229,6 +248,17 @@ class Store:
         item = SlotItem(f"slot/{name}/{number}", "slot")
         _update(item, [SlotItem.expires_at.set(0)], SlotItem.owner == owner)
 
+    # -- velocity ------------------------------------------------------------------------------
+
+    def count(self, key: str, window: Window, now: datetime) -> bool:
+        """Write the next version of a velocity window by itself; False if another one came first."""
+        try:
+            return put_if(mapping.to_window_item(key, window, now), _counted(window, now))
+        except PutError as error:
+            if _code(error) in _NOTHING_WRITTEN:  # a payment that is being counted into it right now
+                return False
+            raise
+
     # -- deliveries ----------------------------------------------------------------------------
 
     def add_delivery(self, delivery: Delivery) -> bool:
@@ -287,6 +317,11 @@ class Store:
 def _free(item_class: type[items.GuardsItem], now: datetime) -> Any:  # noqa: ANN401
     """TTL deletes late, so a row past its time counts as absent."""
     return item_class.pk.does_not_exist() | (item_class.expires_at < round(now.timestamp(), 3))
+
+
+def _counted(window: Window, now: datetime) -> Any:  # noqa: ANN401
+    """The version before; of a new window that there is none, or one past its time."""
+    return _free(WindowItem, now) if window.version == 1 else WindowItem.version == window.version - 1
 
 
 def _claim_item(claim: Claim) -> IdempotencyItem:

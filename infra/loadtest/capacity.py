@@ -67,6 +67,11 @@ def read_units(operation: str, body: Mapping[str, Any], answer: Mapping[str, Any
         return each * max(1, ceil(sum(map(item_size, answer["Items"])) / _READ_KB))
     if operation == "GetItem":
         return each * max(1, ceil(item_size(answer.get("Item")) / _READ_KB))
+    if operation == "BatchGetItem":  # each key is a read of its own, also one of nothing
+        ((name, wanted),) = body["RequestItems"].items()
+        found = answer["Responses"].get(name, [])
+        rounded = sum(max(1, ceil(item_size(item) / _READ_KB)) for item in found)
+        return (1.0 if wanted.get("ConsistentRead") else 0.5) * (rounded + len(wanted["Keys"]) - len(found))
     return 0.0
 
 

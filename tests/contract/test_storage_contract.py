@@ -6,8 +6,11 @@ by `make test-dynamodb-local`, on Amazon's own DynamoDB Local. Only here writers
 
 from __future__ import annotations
 
+import random
 import socket
 import threading
+import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,23 +18,34 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import boto3
 import pytest
 
+from chalicelib import config, wiring
 from chalicelib.domain import operations, orders, payments
 from chalicelib.domain.errors import StateConflict
 from chalicelib.domain.ids import new_id
+from chalicelib.domain.merchant import Merchant
 from chalicelib.domain.outcome import ChargeStatus
+from chalicelib.domain.risk import LIMITS, RiskRules
 from chalicelib.domain.states import OrderStatus
+from chalicelib.domain.velocity import Limit
+from chalicelib.services import payments as payment_service
+from chalicelib.services import screening
+from chalicelib.services.idempotency import Idem
+from chalicelib.services.kit import Kit
+from chalicelib.services.payments import NewPayment
+from chalicelib.storage.queues import Workflows
 from chalicelib.storage.store import AlreadyApplied, KeyTaken, Stale
 from infra.emulator import Emulator
 from infra.settings import HOST, LocalSettings, dynamodb_local_url
 from tests.support import aws, factories
-from tests.support.conditional_writes import ConditionalWrites, claim, mark
+from tests.support.conditional_writes import DAY, ConditionalWrites, claim, mark
 from tests.support.factories import AMOUNT, NOW, TENANT, TIMING, later
 from tests.support.storage import Tables, connections, open_tables, order_put, stored, succeeded
+from tests.support.world import FixedMerchants
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from chalicelib.domain.model import Change
+    from chalicelib.domain.model import Change, Tenant
 
 T = TypeVar("T")
 SERVICES = ["emulator", *(["dynamodb-local"] if dynamodb_local_url() else [])]
@@ -285,3 +299,85 @@ class TestManyAtOnce:
             return "never"
 
         assert sorted(at_once(8, capture)) == ["accepted", *["operation_in_progress"] * 7]
+
+
+CARD = {"type": "card", "bin": "424242", "last4": "4242", "network": "visa"}
+
+
+class TestVelocity:
+    """Limits are exact, whoever comes at the same moment: through the service, with all that it does when it loses."""
+
+    def pay_at_once(self, tables: Tables, limits: tuple[Limit, ...], number: int = 100) -> Counter[str]:
+        """What became of so many payments of one card: statuses, how often all together decided, and the window."""
+        tenant = TENANT._replace(merchant_id=new_id("mer", NOW))
+        merchant = Merchant(tenant, "Shop", (), risk=RiskRules(limits=limits), lookup_key=b"k" * 32)
+        kit = make_kit(tables, merchant)
+        method = CARD | {"fingerprint": new_id("fp", NOW)}
+
+        def pay(index: int) -> str:
+            idem = Idem(f"{tenant.merchant_id}/test/{index}", "f", 201, lambda state: {"id": state.payment.id}, DAY)
+            return str(payment_service.create(kit, tenant, NewPayment(1_000, "INR", method), idem).payment.status)
+
+        said = Counter(at_once(number, pay))
+        (row,) = [
+            row for row in tables.all_items("guards") if row["pk"]["S"].startswith(f"velocity/{tenant.merchant_id}/")
+        ]
+        said["in the window"] = int(row["version"]["N"])
+        return said
+
+    def test_of_a_hundred_payments_of_one_card_exactly_as_many_pass_as_the_limit_says(self, tables: Tables) -> None:
+        said = self.pay_at_once(tables, (Limit("card", 3600, "count", 5, 100),))
+        assert said == {"created": 5, "failed": 95, "in the window": 5}
+
+    def test_the_default_limits_let_three_pass_and_review_seven(self, tables: Tables) -> None:
+        said = self.pay_at_once(tables, LIMITS)
+        assert said == {"created": 3, "requires_review": 7, "failed": 90, "in the window": 10}
+
+    def test_sums_are_as_exact_as_counts(self, tables: Tables) -> None:
+        said = self.pay_at_once(tables, (Limit("card", 3600, "sum", 7_999, 100, currency="INR"),))
+        assert said == {"created": 7, "failed": 93, "in the window": 7}
+
+    def test_a_hundred_that_are_all_counted_all_get_through(self, tables: Tables) -> None:
+        said = self.pay_at_once(tables, (Limit("card", 3600, "count", 3, 50),))
+        assert said == {"created": 3, "requires_review": 97, "in the window": 100}
+
+    def test_declines_at_once_are_all_counted(self, tables: Tables) -> None:
+        tenant = TENANT._replace(merchant_id=new_id("mer", NOW))
+        merchant = Merchant(tenant, "Shop", (), risk=RiskRules(), lookup_key=b"k" * 32)
+        kit = make_kit(tables, merchant)
+        payment = factories.make_payment(tenant=tenant, method=CARD | {"fingerprint": new_id("fp", NOW)})
+
+        def decline(index: int) -> None:
+            about = replace(factories.make_attempt(payment), id=f"att_{index % 12:026d}")  # each of them twice
+            screening.note_decline(kit, payment, about)
+
+        at_once(24, decline)
+        judged = screening.judge(kit, merchant, payment, kit.now())
+        (window,) = judged.windows.values() or [None]
+        assert judged.verdict.decision == "block"
+        (row,) = [
+            row for row in tables.all_items("guards") if row["pk"]["S"].startswith(f"velocity/{tenant.merchant_id}/")
+        ]
+        assert window is None
+        assert int(row["version"]["N"]) == 12
+
+
+class Started(Workflows):
+    """Workflows that nobody runs."""
+
+    def __init__(self) -> None:
+        """Needs no Step Functions."""
+
+    def start(self, tenant: Tenant, payment_id: str, run: int) -> None:
+        """Nothing to do."""
+
+
+def make_kit(tables: Tables, merchant: Merchant) -> Kit:
+    """The parts that creating a payment takes, with a clock that goes on."""
+    settings = config.load(aws.ENVIRONMENT)
+    unused: Any = None
+    return Kit(
+        settings=settings, timing=wiring.timing(settings), store=tables.store, queries=tables.queries,
+        merchants=FixedMerchants(merchant), queues=unused, workflows=Started(), http=unused, provider=unused,
+        now=wiring.now, sleep=time.sleep, jitter=random.random,
+    )  # fmt: skip

@@ -409,6 +409,29 @@ def nothing_unforeseen(evidence: Evidence) -> Iterator[str]:
             yield f"{where}: {type(error).__name__}: {error}"
 
 
+def counted_once(evidence: Evidence) -> Iterator[str]:
+    """Of a customer, each payment that was let through and each decline is counted once, and nothing else."""
+    windows = [row for row in evidence.rows("guards") if row["kind"] == "window" and "/customer/" in row["pk"]]
+    counted = Counter(entry[3] for row in windows for entry in json.loads(row.get("rows", "[]")))
+    owed: Counter[str] = Counter()
+    late: Counter[str] = Counter()  # attempts whose decline was taken back since
+    for payment in evidence.payments.values():
+        if "email" not in json.loads(payment.row.get("customer", "{}")):
+            continue
+        if json.loads(payment.row["risk"])["decision"] != "block":
+            owed[payment.row["id"][-12:]] += 1
+        for attempt in payment.attempts:
+            error = json.loads(attempt.get("error", "{}"))
+            by_hand = error.get("message", "").startswith("Closed by hand")
+            guessed = error.get("code") in ("authentication_failed", "invalid_instrument")
+            if (error.get("class") in ("declined_issuer", "declined_risk") or guessed) and not by_hand:
+                owed[attempt["id"][-12:]] += 1
+            elif attempt["status"] in ("late_succeeded", "reversed"):
+                late[attempt["id"][-12:]] += 1
+    if counted - owed - late or owed - counted:
+        yield f"velocity counts {dict(counted - owed - late)} too much and {dict(owed - counted)} too little"
+
+
 CHECKS = (
     one_charge_kept,
     every_charge_is_known,
@@ -430,6 +453,7 @@ CHECKS = (
     nothing_is_left_open,
     orders_paid_once,
     ends_as_expected,
+    counted_once,
     no_secret_is_stored,
     nothing_unforeseen,
 )

@@ -140,7 +140,7 @@ class Play:
         kit = self.world.kit
         self._request(
             "change",
-            lambda idem: payments.review(kit, TENANT, payment_id, approve=approve, note=None, idem=idem),
+            lambda idem: payments.review(kit, TENANT, payment_id, approve=approve, note=None, by="key_1", idem=idem),
             _show_payment,
         )
 

@@ -115,6 +115,7 @@ FALSIFIED: dict[str, tuple[Callable[[Play], object], ...]] = {
     "nothing_is_left_open": (lambda p: _set(p, "payments", "a#op#", status="sent"),),
     "orders_paid_once": (lambda p: _set(p, "payments", "a#order", status="attempted"),),
     "ends_as_expected": (lambda p: _set(p, "payments", "a#payment", status="failed"),),
+    "counted_once": (lambda p: _drop(p, "guards", "window"), lambda p: _set(p, "guards", "window", rows="[]")),
     "no_secret_is_stored": (lambda p: _set(p, "payments", "evt#", data='{"key": "rzp_test_secret"}'),),
     "nothing_unforeseen": (lambda p: p.world.errors.append(("relay", KeyError("x"))),),
 }
@@ -182,6 +183,17 @@ class _MarkApart(Store):
         mark = kwargs.pop("mark", None)
         if mark is not None:
             super().commit(Change(), now=kwargs["now"], mark=mark)
+        super().commit(change, **kwargs)
+
+
+class _WindowsApart(Store):
+    """A payment is counted before it is written."""
+
+    def commit(self, change: Change, **kwargs: Any) -> None:
+        """In two transactions."""
+        windows = kwargs.pop("windows", {})
+        if windows:
+            super().commit(Change(), now=kwargs["now"], windows=windows)
         super().commit(change, **kwargs)
 
 
@@ -306,6 +318,9 @@ MUTANTS = {
     "key and effect in one transaction": Mutant(_with_store(_KeyApart), "create_simulator", ("crash_after",)),
     "mark and effect in one transaction": Mutant(
         _with_store(_MarkApart), "refund_in_the_providers_dashboard_simulator", ("crash_after",)
+    ),
+    "payment and velocity in one transaction": Mutant(
+        _with_store(_WindowsApart), "create_simulator", ("twin", "crash_after")
     ),
     "the projection's mark": Mutant(_with_store(_NoMarks), "create_simulator", ("twin", "crash_after")),
     "journals belong to the change": Mutant(_with_store(_ForgetfulStore), "create_simulator"),

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chalicelib.domain import operations, orders, payments
+from chalicelib.domain import operations, orders, payments, velocity
 from chalicelib.domain.cards import CardToken
 from chalicelib.domain.draft import Draft
 from chalicelib.domain.ids import new_id
 from chalicelib.domain.merchant import Account, Merchant
 from chalicelib.domain.model import Reference
 from chalicelib.domain.outcome import ChargeStatus
+from chalicelib.domain.risk import LIMITS
 from chalicelib.domain.states import OrderStatus, PaymentStatus
+from chalicelib.domain.velocity import Window
 from chalicelib.storage import mapping
 from chalicelib.storage.merchants import AccountTaken, Merchants
 from chalicelib.storage.store import AlreadyApplied, Claim, KeyTaken, Mark, ReferenceTaken, Stale
@@ -43,6 +45,12 @@ def claim(key: str | None = None, **fields: Any) -> Claim:
 def mark(key: str | None = None, **fields: Any) -> Mark:
     """A mark that is kept for a day."""
     return Mark(key or new_id("mark", NOW), **({"expires_at": NOW.timestamp() + DAY} | fields))
+
+
+def counted(window: Window) -> Window:
+    """The window with one more payment in it."""
+    after, _ = velocity.admit(window, LIMITS, velocity.entry(NOW, 1, "INR", new_id("pay", NOW)), NOW)
+    return after
 
 
 def unchanged(tables: Tables, change: Change, error: type[Exception], **commit: Any) -> None:
@@ -151,6 +159,32 @@ class ConditionalWrites:
         order = tables.load(newer.id).order
         assert order is not None
         assert order.live_payment_id == newer.id
+
+    # -- velocity ----------------------------------------------------------------------------------
+
+    def test_a_payment_and_what_counts_it_are_one_write(self, tables: Tables) -> None:
+        key, window = new_id("mer", NOW) + "/test/card/a", counted(Window("card"))
+        payment = factories.make_payment()
+        tables.store.commit(payments.create(payment, None, None, TIMING, NOW), now=NOW, windows={key: window})
+        assert tables.queries.windows({key: "card", f"{key}b": "ip"}, NOW) == {key: window, f"{key}b": Window("ip")}
+        late = payments.create(factories.make_payment(), None, None, TIMING, NOW)
+        unchanged(tables, late, Stale, windows={key: window})  # it had read none
+        assert not tables.store.count(key, window, NOW)
+        unchanged(tables, late, Stale, windows={key: replace(window, version=3)})  # one that was never written
+        tables.store.commit(late, now=NOW, windows={key: counted(window)})
+        assert tables.queries.windows({key: "card"}, NOW)[key].version == 2
+
+    def test_a_payment_that_cannot_be_written_is_not_counted(self, tables: Tables) -> None:
+        story, key = stored(tables), new_id("mer", NOW) + "/test/card/a"
+        again = payments.create(story.payment, None, None, TIMING, NOW)
+        unchanged(tables, again, Stale, windows={key: counted(Window("card"))})
+
+    def test_a_window_past_its_time_is_as_good_as_none(self, tables: Tables) -> None:
+        key, window = new_id("mer", NOW) + "/test/card/a", counted(Window("card"))
+        assert tables.store.count(key, window, NOW)
+        tomorrow = NOW + timedelta(days=1, minutes=2)
+        assert tables.queries.windows({key: "card"}, tomorrow) == {key: Window("card")}
+        assert tables.store.count(key, window, tomorrow)
 
     # -- conservation ------------------------------------------------------------------------------
 

@@ -195,7 +195,7 @@ class World:
             timing=replace(wiring.timing(settings), poll=15.0, watch=settings.watch_waits[:2]),
             store=Store(PREFIX),
             queries=Queries(PREFIX),
-            merchants=_FixedMerchants(self.merchant()),
+            merchants=FixedMerchants(self.merchant()),
             queues=Queues(wires.sqs, {name: f"https://queue.test/{name}" for name in _QUEUES}),  # type: ignore[misc]
             workflows=Workflows(wires.stepfunctions, settings.state_machine_arn),
             http=http,
@@ -225,7 +225,7 @@ class World:
 
     def bring_merchant(self, merchant: Merchant) -> None:
         """Go on with other merchant settings."""
-        self.bring(replace(self.kit, merchants=_FixedMerchants(merchant)))
+        self.bring(replace(self.kit, merchants=FixedMerchants(merchant)))
 
     def close(self) -> None:
         """Leave the clients to whoever comes next."""
@@ -550,7 +550,7 @@ def adapter_of(provider: str) -> str:
     return "simulator" if provider.startswith("simulator") else provider
 
 
-class _FixedMerchants(Merchants):
+class FixedMerchants(Merchants):
     """The merchants cache, warm: what a request costs is not what a cold start costs."""
 
     def __init__(self, merchant: Merchant) -> None:

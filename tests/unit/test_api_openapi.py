@@ -58,7 +58,7 @@ def test_every_route_is_in_the_document_and_nothing_else(api: Api, document: dic
         if method not in ("HEAD", "OPTIONS") and not entry.view_function.__name__.startswith("refuse")
     }
     assert {(path, method) for path, item in document["paths"].items() for method in item} == served
-    assert len(served) == 31
+    assert len(served) == 33
 
 
 def test_every_reference_resolves(document: dict[str, Any]) -> None:
@@ -143,6 +143,7 @@ def test_inputs_refuse_what_they_do_not_know() -> None:
         "CaptureIn",
         "RefundIn",
         "ReviewIn",
+        "RiskIn",
         "ResolveIn",
         "NoQuery",
         "PageQuery",
@@ -233,7 +234,8 @@ def test_the_manual_has_every_code_and_no_other(manual: str) -> None:
 
 def test_the_manual_names_every_field_of_every_object(manual: str) -> None:
     for name in ("Order", "Payment", "Refund", "Attempt", "Operation", "Event", "Journal", "Token", "CardShown",
-                 "ProviderAccount", "ConnectionTest"):  # fmt: skip
+                 "ProviderAccount", "ConnectionTest", "Risk", "RiskHit", "RiskSettings", "RiskRules", "RiskLists",
+                 "RiskLimit"):  # fmt: skip
         for field in getattr(outputs, name).model_fields:
             assert f"`{field}`" in manual or f'"{field}"' in manual, (name, field)
     for name in (
@@ -243,6 +245,7 @@ def test_the_manual_names_every_field_of_every_object(manual: str) -> None:
         "CaptureIn",
         "RefundIn",
         "ReviewIn",
+        "RiskIn",
         "ResolveIn",
         "PaymentQuery",
         "OrderQuery",

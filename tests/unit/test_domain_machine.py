@@ -141,9 +141,9 @@ class PaymentLife(RuleBasedStateMachine):
     def a_person_reviews(self, approve: bool) -> None:  # noqa: FBT001
         story = self.story
         story.apply(
-            payments.approve(story.state, TIMING, story.now, None)
+            payments.approve(story.state, TIMING, story.now, None, by="key_1")
             if approve
-            else payments.reject(story.state, story.now, "no")
+            else payments.reject(story.state, story.now, "no", by="key_1")
         )
 
     @precondition(lambda self: self.story.payment.status is _P.AUTHORIZED)

@@ -149,10 +149,10 @@ def test_an_attempt_is_born_sent_with_deadline_lease_and_reason() -> None:
 
 def test_review_approval_starts_the_next_run_and_rejection_fails() -> None:
     story = Story.begin(risk=REVIEW)
-    change = payments.approve(story.state, TIMING, NOW, "known customer")
+    change = payments.approve(story.state, TIMING, NOW, "known customer", by="key_1")
     assert change.payment is not None
     assert (change.payment.status, change.payment.run) == (_P.PROCESSING, 2)
-    story.apply(payments.reject(story.state, NOW, "stolen card"))
+    story.apply(payments.reject(story.state, NOW, "stolen card", by="key_1"))
     assert story.payment.error is not None
     assert (story.payment.status, story.payment.error.code) == (_P.FAILED, ErrorCode.REVIEW_REJECTED)
 

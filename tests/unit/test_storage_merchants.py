@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from chalicelib.domain.merchant import Account, Merchant, OldSecret
 from chalicelib.domain.model import Tenant
-from chalicelib.domain.risk import RiskRules
+from chalicelib.domain.risk import LIMITS, RiskRules
+from chalicelib.domain.risk_lists import Lists
 from chalicelib.domain.routing import Rule
 from chalicelib.storage import merchants as module
-from chalicelib.storage.items import ApiKeyItem
-from chalicelib.storage.merchants import Merchants
-from chalicelib.storage.store import Claim
+from chalicelib.storage.items import ApiKeyItem, SettingsItem
+from chalicelib.storage.merchants import Merchants, StoredRisk
+from chalicelib.storage.store import Claim, Stale
 from chalicelib.storage.vault import MAX_SEALED, TooLong, Vault
 from tests.support import aws
 from tests.support.factories import NOW, OTHER, TENANT, later
@@ -93,6 +94,58 @@ def test_settings_come_back_as_they_were_saved(merchants: Merchants, vault: Vaul
 def _comparable(merchant: Merchant) -> Merchant:
     rules = tuple(replace(rule, accounts=tuple(rule.accounts)) for rule in merchant.rules)
     return replace(merchant, rules=rules)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [RiskRules(), MERCHANT.risk, RiskRules(limits=(), block=Lists(bins=("411111",), networks=("10.0.0.0/8",))),
+     RiskRules(limits=LIMITS[:2], time_zone="Europe/Berlin", max_amount={}, blocked_countries=frozenset())],
+)  # fmt: skip
+def test_risk_rules_come_back_whatever_they_replace(
+    merchants: Merchants, vault: Vault, clock: Clock, rules: RiskRules
+) -> None:
+    tenant = Tenant("mer_rules", "test")
+    merchants.save(replace(MERCHANT, tenant=tenant, accounts=(), risk=rules))
+    assert another(merchants, vault, clock).get(tenant).risk == rules
+    assert merchants.risk(tenant).rules == rules
+
+
+def test_a_release_that_knows_five_fields_reads_what_it_knows(merchants: Merchants) -> None:
+    tenant = Tenant("mer_older", "test")
+    rules = replace(MERCHANT.risk, limits=(), scores={"first_seen": 5})
+    merchants.save(replace(MERCHANT, tenant=tenant, accounts=(), risk=rules))
+    (settings,) = SettingsItem.query(tenant.merchant_id)  # and it finds nothing beside it that it cannot read
+    assert settings.risk == {
+        "max_amount": {"INR": 5}, "blocked_countries": ["IR", "KP"], "review_countries": ["NG"], "review_score": 40,
+    }  # fmt: skip
+
+
+def test_rules_that_an_earlier_release_stored_count_until_there_are_newer_ones(
+    merchants: Merchants, vault: Vault, clock: Clock
+) -> None:
+    tenant = Tenant("mer_earlier", "test")
+    merchants.save(replace(MERCHANT, tenant=tenant, accounts=(), risk=RiskRules()))
+    item = SettingsItem.get(tenant.merchant_id, "settings#test")
+    item.risk = {
+        "max_amount": {"INR": 7}, "blocked_countries": ["KP"], "review_countries": [], "review_score": 50,
+        "block_score": 100,
+    }  # fmt: skip
+    item.save()
+    earlier = RiskRules(max_amount={"INR": 7}, blocked_countries=frozenset({"KP"}))
+    assert another(merchants, vault, clock).get(tenant).risk == earlier
+    assert merchants.risk(tenant) == StoredRisk(earlier)
+    newer = merchants.change_risk(tenant, replace(earlier, review_score=9), 0, NOW)
+    assert (newer.version, merchants.risk(tenant)) == (1, newer)
+    assert another(merchants, vault, clock).get(tenant).risk == newer.rules
+    for before in (0, 2):
+        with pytest.raises(Stale):
+            merchants.change_risk(tenant, earlier, before, NOW)
+    merchants.save(replace(MERCHANT, tenant=tenant, accounts=(), risk=earlier))
+    assert merchants.risk(tenant) == StoredRisk(earlier, 2, NOW)
+
+
+def test_who_has_no_settings_has_the_default_rules(merchants: Merchants) -> None:
+    assert merchants.risk(Tenant("mer_nobody", "test")) == StoredRisk()
 
 
 def test_a_merchant_without_an_endpoint_has_no_secret(merchants: Merchants, vault: Vault, clock: Clock) -> None:

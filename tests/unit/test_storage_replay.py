@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from chalicelib.domain import velocity
 from chalicelib.domain.cards import CardToken
 from chalicelib.domain.errors import ErrorClass, ErrorCode, PaymentError
 from chalicelib.domain.model import Attempt, Delivery, Event, Journal, Leg, Operation, Order, Payment, Reference
 from chalicelib.domain.states import AttemptStatus, OperationStatus, OperationType, OrderStatus, PaymentStatus
+from chalicelib.domain.velocity import Window
 from chalicelib.storage import items, mapping, store
 from chalicelib.storage.store import Claim, Mark
 from tests.support import factories
@@ -117,6 +119,17 @@ def plain_items() -> dict[str, Model]:
         "token": mapping.to_token_item(
             CardToken(TENANT, "tok_1", "visa", "4242", "424242", 12, 2030, "fp_1", NOW, later(86_400))
         ),
+        "window": mapping.to_window_item(
+            "mer_01TEST/test/card/ab12",
+            Window("card", (velocity.entry(NOW, 149_900, "INR", "pay_1"), velocity.entry(NOW, 1, "INR", "att_1", "decline")), 2),
+            NOW,
+        ),
+        "window, of a customer without a limit": mapping.to_window_item("mer_01TEST/test/customer/ab12", Window("customer", (), 1), NOW),
+        "risk": items.RiskItem(
+            "risk/mer_01TEST", "risk#test", rules={"max_amount": {"INR": 5}, "block": {"bins": ["411111"]}}, version=3,
+            updated_at=NOW,
+        ),
+        "risk, all defaults": items.RiskItem("risk/mer_01TEST", "risk#test", rules=None, version=4, updated_at=NOW),
         "reference": mapping.to_reference_item(Reference("acct_razorpay/pay_Qa1", TENANT, "pay_1")),
         "orphan": items.OrphanItem(
             "mer_01TEST/test/orphan/acct_1/e1", "orphan", list_pk="mer_01TEST/test/orphan/0", list_sk="orph_1", account="acct_1",
@@ -178,7 +191,7 @@ def from_wire(kind: str, stored: dict[str, Any]) -> Model:
     }
     base: dict[str, type[Model]] = {"delivery": items.DeliveryItem, "stats": items.StatsItem}
     table = {"idempotency": items.GuardsItem, "mark": items.GuardsItem, "slot": items.GuardsItem,
-             "token": items.GuardsItem,
+             "token": items.GuardsItem, "window": items.GuardsItem, "risk": items.MerchantsItem,
              "api key": items.MerchantsItem, "settings": items.MerchantsItem, "account": items.MerchantsItem,
              "account owner": items.MerchantsItem}  # fmt: skip
     return base.get(kind, table.get(kind, items.PaymentsItem)).from_raw_data(raw)
