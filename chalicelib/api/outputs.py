@@ -237,6 +237,33 @@ class ConnectionTest(Output):
     latency_ms: int
 
 
+class MethodHealth(Output):
+    """How a provider does with one method."""
+
+    method: Literal["upi", "card", "netbanking", "wallet"]
+    state: Annotated[
+        Literal["closed", "open", "half_open"],
+        Field(description="Of the breaker: payments go there, none does, or a few try."),
+    ]
+    forced: Annotated[bool, Field(description="Whether you hold it there.")]
+    reason: str | None
+    since: Time | None
+    until: Annotated[Time | None, Field(description="Until when it is held.")]
+    calls: Annotated[int, Field(description="That ended within the last minute, of all merchants of this mode.")]
+    failures: Annotated[int, Field(description="Technical ones among them.")]
+    failure_share: Annotated[float | None, Field(description="0 to 1; null without calls.")]
+
+
+class Provider(Output):
+    """A provider you have an account at."""
+
+    id: str
+    object: Literal["provider"]
+    mode: Mode
+    accounts: list[str]
+    methods: list[MethodHealth]
+
+
 class CardShown(Output):
     """What is kept of a card."""
 
@@ -281,6 +308,10 @@ class RefundList(Listed[Refund]):
 
 class ProviderAccountList(Listed[ProviderAccount]):
     """One page of provider accounts."""
+
+
+class ProviderList(Listed[Provider]):
+    """All providers, in one page."""
 
 
 class AttemptList(Listed[Attempt]):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from chalicelib.domain.model import Attempt, Event, Journal, Operation, Order, Payment, Tenant
     from chalicelib.providers.base import Connection
     from chalicelib.services.accounts import ConnectionTest
+    from chalicelib.services.health import MethodHealth, ProviderHealth
 
 # What is under way is pending to a merchant, whoever it is waiting for.
 REFUND_STATUSES: Mapping[OperationStatus, str] = {
@@ -220,6 +221,32 @@ def connection_test(shown: ConnectionTest) -> dict[str, object]:
         "ok": shown.error is None,
         "error": error_dict(shown.error),
         "latency_ms": shown.latency_ms,
+    }
+
+
+def provider(shown: ProviderHealth, tenant: Tenant) -> dict[str, object]:
+    """A provider with its health by method."""
+    return {
+        "id": shown.provider,
+        "object": "provider",
+        "mode": tenant.mode,
+        "accounts": list(shown.accounts),
+        "methods": [_method_health(one) for one in shown.methods],
+    }
+
+
+def _method_health(shown: MethodHealth) -> dict[str, object]:
+    breaker = shown.breaker
+    return {
+        "method": shown.method,
+        "state": str(breaker.status),
+        "forced": breaker.forced is not None,
+        "reason": breaker.reason or None,
+        "since": moment(breaker.since) if breaker.version else None,
+        "until": None if breaker.forced_until is None else moment(breaker.forced_until),
+        "calls": shown.calls,
+        "failures": shown.failures,
+        "failure_share": round(shown.failures / shown.calls, 4) if shown.calls else None,
     }
 
 
