@@ -104,6 +104,9 @@ class Payment(Output):
         dict[str, Any] | None, Field(description="redirect, form_post, upi_intent or provider_checkout, by its `type`.")
     ]
     risk: Risk
+    route: Annotated[
+        str | None, Field(description="Why it went to that provider, in a sentence; where one payment is asked for.")
+    ]
     attempts: int
     needs_attention: bool
     error: Error | None

@@ -38,8 +38,8 @@ def moment(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def payment(shown: Payment) -> dict[str, object]:
-    """A payment."""
+def payment(shown: Payment, route: str | None = None) -> dict[str, object]:
+    """A payment; ``route`` says why it went where it went, where that is known without another read."""
     return {
         "id": shown.id,
         "object": "payment",
@@ -62,6 +62,7 @@ def payment(shown: Payment) -> dict[str, object]:
         "customer": dict(shown.customer),
         "next_action": None if shown.next_action is None else dict(shown.next_action),
         "risk": dict(shown.risk),
+        "route": route,
         "attempts": shown.attempts,
         "needs_attention": shown.needs_attention,
         "error": error_dict(shown.error),

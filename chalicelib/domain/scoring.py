@@ -36,7 +36,7 @@ MIN_HALF_LIFE, MAX_HALF_LIFE = 1_800.0, 30 * 86_400.0  # seconds
 _PACE_SHARE = 0.05  # of the newest interval in the usual one
 
 PRIOR = (9.0, 1.0)  # successes and failures of an account nobody knows: most payments succeed
-STRENGTH = 30.0  # outcomes that the parent segment's rate is worth
+STRENGTH = 30.0  # outcomes that what the parent segment knows is worth
 # Draws are made as if there were this many times the evidence. Exploring as much as one draw per belief would
 # cost more than it finds where four accounts differ by a few points and all change slowly.
 SHARPNESS = 3.0
@@ -205,18 +205,23 @@ def renew(tallies: Mapping[str, Tally], path: Sequence[str], since: datetime) ->
 
 
 def belief(tallies: Mapping[str, Tally], path: Sequence[str], at: datetime) -> Belief:
-    """What is believed of the chance of a payment with these segments; the prior if nothing is known."""
+    """What is believed of the chance of a payment with these segments; the prior if nothing is known.
+
+    A segment's prior is what its parent knows from elsewhere, as if from ``STRENGTH`` outcomes at most: an
+    outcome counts once, where it is most specific.
+    """
+    known = [aged(tallies[segment], at) if segment in tallies else None for segment in path]
     alpha, beta = PRIOR
     told, samples = "", 0.0
-    for depth, segment in enumerate(path):
-        if depth:
-            mean = alpha / (alpha + beta)
-            alpha, beta = STRENGTH * mean, STRENGTH * (1 - mean)
-        if segment in tallies:
-            now = aged(tallies[segment], at)
-            alpha, beta = alpha + now.successes, beta + now.failures
-            if not depth or now.samples >= STRENGTH:
-                told, samples = segment, now.samples
+    for segment, own, child in zip(path, known, [*known[1:], None], strict=True):
+        excess = max(1.0, (alpha + beta) / STRENGTH)
+        alpha, beta = alpha / excess, beta / excess
+        if own is None:
+            continue
+        alpha += max(0.0, own.successes - (child.successes if child else 0.0))
+        beta += max(0.0, own.failures - (child.failures if child else 0.0))
+        if segment == path[0] or own.samples >= STRENGTH:
+            told, samples = segment, own.samples
     return Belief(alpha, beta, told, samples)
 
 
