@@ -156,7 +156,7 @@ class ProviderHealth:
 
 def overview(kit: Kit, tenant: Tenant) -> list[ProviderHealth]:
     """The health of every provider that the merchant has an account at; raises Unavailable."""
-    return [_health(kit, tenant, provider) for provider in _providers(kit, tenant)]
+    return _shown(kit, tenant, _providers(kit, tenant))
 
 
 def force(
@@ -202,7 +202,8 @@ def force(
     )  # fmt: skip
     if before.status is not after.status:
         metric("BreakerStateChange", provider=provider, method=method, state=str(after.status))
-    return _health(kit, tenant, provider)
+    (shown,) = _shown(kit, tenant, [provider])
+    return shown
 
 
 def _providers(kit: Kit, tenant: Tenant) -> list[str]:
@@ -213,17 +214,28 @@ def _effective(forced: Breaker | None, shared: Breaker, now: datetime) -> Breake
     return Known(now, breakers={"": shared}, forced={"": forced} if forced else {}).breaker("")
 
 
-def _health(kit: Kit, tenant: Tenant, provider: str) -> ProviderHealth:
-    methods = sorted(kit.provider(provider).capabilities.methods)
-    reading = kit.health.read(tenant, (), [(provider, method) for method in methods])
-    now, shown = kit.now(), []
+def _shown(kit: Kit, tenant: Tenant, providers: Sequence[str]) -> list[ProviderHealth]:
+    methods = {provider: sorted(kit.provider(provider).capabilities.methods) for provider in providers}
+    pairs = [(provider, method) for provider in providers for method in methods[provider]]
+    reading = kit.health.read(tenant, (), pairs, consistent=True)
+    now = kit.now()
     oldest = int(now.timestamp()) // breakers.BUCKET - breakers.BUCKETS
-    for method in methods:
+
+    def one(provider: str, method: str) -> MethodHealth:
         shared = reading.breakers.get((provider, method), Breaker())
         recent = [bucket for bucket in shared.buckets if bucket.number > oldest]
         failures = sum(bucket.failed for bucket in recent)
         calls = failures + sum(bucket.ok for bucket in recent)
-        breaker = _effective(reading.forced.get((provider, method)), shared, now)
-        shown.append(MethodHealth(method, breaker, calls, failures))
-    accounts = [account.id for account in kit.merchants.get(tenant).accounts if account.provider == provider]
-    return ProviderHealth(provider, accounts, shown)
+        return MethodHealth(
+            method, _effective(reading.forced.get((provider, method)), shared, now), calls, failures
+        )  # fmt: skip
+
+    accounts = kit.merchants.get(tenant).accounts
+    return [
+        ProviderHealth(
+            provider,
+            [account.id for account in accounts if account.provider == provider],
+            [one(provider, method) for method in methods[provider]],
+        )
+        for provider in providers
+    ]

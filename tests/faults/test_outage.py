@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pynamodb.exceptions import GetError
 
-from chalicelib.domain.breaker import Status
+from chalicelib.domain.breaker import PERMITS, Breaker, Status
 from chalicelib.services import health, payments
-from chalicelib.storage.health import Health, Reading, Row, Unavailable
+from chalicelib.storage.health import Health, Reading, Row, Unavailable, breaker_row
 from tests.faults.play import Play
 from tests.support import aws
 from tests.support.world import TENANT, World
@@ -107,6 +108,50 @@ def test_a_time_out_is_one_failure_of_the_provider(world: World, outcome: str) -
     tally = found.tallies["acct_simulator"][""]
     assert round(tally.failures, 1) == 1
     assert round(tally.successes) == 1  # as was found out, or done, by the repeat under the same key
+
+
+def hold(world: World, breaker: Breaker) -> None:
+    """Let the simulator's breaker be that one."""
+    before = world.kit.health.breaker("test", *UPI)
+    assert world.kit.health.put(breaker_row("test", *UPI, replace(breaker, version=before.version + 1), before))
+
+
+def test_that_a_customer_is_waited_for_tells_a_half_open_breaker_and_no_other(world: World) -> None:
+    play = Play(world)
+    assert pay(play, "action") == "requires_action"
+    assert UPI not in reading(world).breakers
+    hold(world, Breaker(Status.HALF_OPEN, world.clock()))
+    world.clock.time += 2
+    assert pay(play, "action") == "requires_action"
+    breaker = reading(world).breakers[UPI]
+    assert (breaker.status, breaker.successes, breaker.permits) == (Status.HALF_OPEN, 1, ())
+    assert not reading(world).tallies  # nobody has paid or not paid yet
+
+
+def test_who_gets_no_permit_goes_to_the_next_account(world: World) -> None:
+    now = world.clock()
+    hold(world, Breaker(Status.HALF_OPEN, now))
+    world.kit.health.cached(TENANT, [], [(name, "upi") for name in _providers(world)])  # remembered for two seconds
+    hold(world, Breaker(Status.HALF_OPEN, now, permits=(now,) * PERMITS))
+    play = Play(world)
+    assert pay(play) == "acct_razorpay"
+    (attempt,) = payments.state(world.kit, TENANT, play.payment_ids[-1]).attempts
+    skipped: Any = attempt.route["skipped"]
+    assert skipped["acct_simulator"] == "is being tried again with a few calls, and this was not one of them"
+    assert len(reading(world).breakers[UPI].permits) == PERMITS
+
+
+def _providers(world: World) -> list[str]:
+    return list(dict.fromkeys(account.provider for account in world.merchant().accounts))
+
+
+def test_when_all_breakers_are_open_a_payment_fails_at_once_and_may_be_tried_again(world: World) -> None:
+    for provider in _providers(world):
+        opened = Breaker(Status.OPEN, world.clock(), "down", cools_until=world.clock() + timedelta(days=1), version=1)
+        assert world.kit.health.put(breaker_row("test", provider, "upi", opened, Breaker()))
+    play = Play(world)
+    assert pay(play) == "provider_unavailable"
+    assert not payments.state(world.kit, TENANT, play.payment_ids[-1]).attempts
 
 
 class _Failing(Health):
