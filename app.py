@@ -5,7 +5,7 @@ from __future__ import annotations
 from chalice.app import Chalice
 
 from chalicelib import workers, workflow
-from chalicelib.api import accounts, meta, orders, payments, refunds, risk, tokens, webhooks
+from chalicelib.api import accounts, meta, orders, payments, providers, refunds, risk, tokens, webhooks
 
 app = Chalice(app_name="railyard")
 
@@ -16,6 +16,7 @@ for blueprint in (
     refunds.api,
     tokens.api,
     accounts.api,
+    providers.api,
     risk.api,
     webhooks.api,
     workflow.tasks,

@@ -16,6 +16,7 @@ from chalicelib.domain.timing import Timing
 from chalicelib.providers import registry
 from chalicelib.providers.http import UrllibHttpClient
 from chalicelib.services.kit import Kit
+from chalicelib.storage.health import Health
 from chalicelib.storage.merchants import Merchants
 from chalicelib.storage.queries import Queries
 from chalicelib.storage.queues import Queues, Workflows
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 # AWS itself: short time-outs, few retries; a lost answer is covered by conditions, never by waiting.
 _AWS = Config(connect_timeout=1, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3})
+
+_HEALTH_TTL = 2.0  # seconds; an outage is noticed that much later
 
 
 def now() -> datetime:
@@ -77,6 +80,7 @@ def build(
         store=Store(settings.prefix),
         queries=Queries(settings.prefix),
         merchants=Merchants(settings.prefix, vault, clock, settings.cache_ttl),
+        health=Health(settings.prefix, clock, _HEALTH_TTL),
         queues=Queues(
             boto3.client("sqs", config=_AWS),
             {

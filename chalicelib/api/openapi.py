@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic.json_schema import models_json_schema
 
-from chalicelib.api import VERSION, accounts, meta, orders, outputs, payments, refunds, risk, tokens, webhooks
+from chalicelib.api import (
+    VERSION,
+    accounts,
+    meta,
+    orders,
+    outputs,
+    payments,
+    providers,
+    refunds,
+    risk,
+    tokens,
+    webhooks,
+)
 from chalicelib.api.http import REQUEST_ID
 from chalicelib.api.idempotency import HEADER, MAX_LENGTH
 from chalicelib.api.problems import CODES, CONTENT_TYPE
@@ -21,7 +33,9 @@ if TYPE_CHECKING:
 
     from chalicelib.api.http import Route
 
-_BLUEPRINTS = (orders.api, payments.api, refunds.api, tokens.api, accounts.api, risk.api, webhooks.api, meta.api)
+_BLUEPRINTS = (
+    orders.api, payments.api, refunds.api, tokens.api, accounts.api, providers.api, risk.api, webhooks.api, meta.api,
+)  # fmt: skip
 _REF = "#/components/schemas/{model}"
 _PARAMETERS: Mapping[str, str] = {
     "payment_id": "pay_…", "order_id": "order_…", "refund_id": "rf_…", "provider": "razorpay", "account": "acc_…",

@@ -113,6 +113,9 @@ class Payment(Output):
         dict[str, Any] | None, Field(description="redirect, form_post, upi_intent or provider_checkout, by its `type`.")
     ]
     risk: Risk
+    route: Annotated[
+        str | None, Field(description="Why it went to that provider, in a sentence; where one payment is asked for.")
+    ]
     attempts: int
     needs_attention: bool
     error: Error | None
@@ -300,6 +303,33 @@ class RiskSettings(Output):
     rules: RiskRules
 
 
+class MethodHealth(Output):
+    """How a provider does with one method."""
+
+    method: Literal["upi", "card", "netbanking", "wallet"]
+    state: Annotated[
+        Literal["closed", "open", "half_open"],
+        Field(description="Of the breaker: payments go there, none does, or a few try."),
+    ]
+    forced: Annotated[bool, Field(description="Whether you hold it there.")]
+    reason: str | None
+    since: Time | None
+    until: Annotated[Time | None, Field(description="Until when it is held.")]
+    calls: Annotated[int, Field(description="That ended within the last minute, of all merchants of this mode.")]
+    failures: Annotated[int, Field(description="Technical ones among them.")]
+    failure_share: Annotated[float | None, Field(description="0 to 1; null without calls.")]
+
+
+class Provider(Output):
+    """A provider you have an account at."""
+
+    id: str
+    object: Literal["provider"]
+    mode: Mode
+    accounts: list[str]
+    methods: list[MethodHealth]
+
+
 class CardShown(Output):
     """What is kept of a card."""
 
@@ -344,6 +374,10 @@ class RefundList(Listed[Refund]):
 
 class ProviderAccountList(Listed[ProviderAccount]):
     """One page of provider accounts."""
+
+
+class ProviderList(Listed[Provider]):
+    """All providers, in one page."""
 
 
 class AttemptList(Listed[Attempt]):

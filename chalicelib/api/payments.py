@@ -96,7 +96,9 @@ def list_payments(call: Call, query: schemas.PaymentQuery) -> Reply:
 @api.route(_ONE, scope="payments:read", response="Payment", errors=[404])
 def get_payment(call: Call, payment_id: str) -> Reply:
     """Get a payment."""
-    return Reply(views.payment(payments.get(call.kit, call.tenant, payment_id)))
+    state = payments.state(call.kit, call.tenant, payment_id)
+    newest = max(state.attempts, key=lambda attempt: attempt.number, default=None)
+    return Reply(views.payment(state.payment, str(newest.route.get("reason", "")) or None if newest else None))
 
 
 # -- what can be done to one -----------------------------------------------------------------------

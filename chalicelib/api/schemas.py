@@ -153,6 +153,19 @@ class RotateIn(Input):
     ] = True
 
 
+class BreakerIn(Input):
+    """What an operator wants of a provider's breaker for one method."""
+
+    method: MethodName
+    state: Annotated[
+        Literal["open", "closed", "auto"], Field(description="open: no payments; closed: all; auto: left to itself.")
+    ]
+    reason: fields.Text200
+    seconds: Annotated[
+        int | None, Field(ge=1, le=604_800, description="How long it is held; until further notice unless given.")
+    ] = None
+
+
 class CaptureIn(Input):
     """No amount: all that is authorized."""
 

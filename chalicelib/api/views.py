@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from chalicelib.domain.model import Attempt, Event, Journal, Operation, Order, Payment, Tenant
     from chalicelib.providers.base import Connection
     from chalicelib.services.accounts import ConnectionTest
+    from chalicelib.services.health import MethodHealth, ProviderHealth
     from chalicelib.storage.merchants import StoredRisk
 
 # What is under way is pending to a merchant, whoever it is waiting for.
@@ -39,8 +40,8 @@ def moment(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def payment(shown: Payment) -> dict[str, object]:
-    """A payment."""
+def payment(shown: Payment, route: str | None = None) -> dict[str, object]:
+    """A payment; ``route`` says why it went where it went, where that is known without another read."""
     return {
         "id": shown.id,
         "object": "payment",
@@ -63,6 +64,7 @@ def payment(shown: Payment) -> dict[str, object]:
         "customer": dict(shown.customer),
         "next_action": None if shown.next_action is None else dict(shown.next_action),
         "risk": {"hits": [], **shown.risk},  # stored without them by an earlier release
+        "route": route,
         "attempts": shown.attempts,
         "needs_attention": shown.needs_attention,
         "error": error_dict(shown.error),
@@ -233,6 +235,32 @@ def connection_test(shown: ConnectionTest) -> dict[str, object]:
         "ok": shown.error is None,
         "error": error_dict(shown.error),
         "latency_ms": shown.latency_ms,
+    }
+
+
+def provider(shown: ProviderHealth, tenant: Tenant) -> dict[str, object]:
+    """A provider with its health by method."""
+    return {
+        "id": shown.provider,
+        "object": "provider",
+        "mode": tenant.mode,
+        "accounts": list(shown.accounts),
+        "methods": [_method_health(one) for one in shown.methods],
+    }
+
+
+def _method_health(shown: MethodHealth) -> dict[str, object]:
+    breaker = shown.breaker
+    return {
+        "method": shown.method,
+        "state": str(breaker.status),
+        "forced": breaker.forced is not None,
+        "reason": breaker.reason or None,
+        "since": moment(breaker.since) if breaker.version else None,
+        "until": None if breaker.forced_until is None else moment(breaker.forced_until),
+        "calls": shown.calls,
+        "failures": shown.failures,
+        "failure_share": round(shown.failures / shown.calls, 4) if shown.calls else None,
     }
 
 

@@ -26,10 +26,10 @@ from chalicelib.domain.states import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from chalicelib.domain.model import Change
+    from chalicelib.domain.model import Change, Payment
     from chalicelib.domain.timing import Timing
 
 _A, _P, _C = AttemptStatus, PaymentStatus, ChargeStatus
@@ -38,6 +38,10 @@ _A, _P, _C = AttemptStatus, PaymentStatus, ChargeStatus
 _LARGE_OR_PERSONAL = frozenset({"fields", "params"})
 _ANOTHER = "another_charge"  # where an attempt notes a second charge that it was told of
 NOT_FOUND_READS = 2  # a look-up that finds nothing is definite only the second time
+
+
+# How an attempt that is an event's outcome ended, beside the error classes.
+SUCCEEDED, WAITING = "succeeded", "waiting"
 
 
 class Mismatch(Exception):
@@ -91,6 +95,33 @@ def record_charge(
     if attempt.status in ATTEMPT_LATE or attempt.status is _A.LATE_SUCCEEDED:
         return recorder.late()
     return recorder.another()
+
+
+def network_of(method: Mapping[str, str]) -> str | None:
+    """What beside its type decides about a method's success: the card's network, the bank or the wallet."""
+    return method.get("network") or method.get("bank") or method.get("wallet")
+
+
+def outcome(payment: Payment, attempt: Attempt, end: str) -> dict[str, object]:
+    """What an event tells the statistics about its attempt as it was before: each attempt's outcome once.
+
+    ``end`` is SUCCEEDED, WAITING or an ErrorClass. After a time-out, which was told, only a success is news; that
+    the customer or the bank is waited for is news only as the first answer. Nothing told is an empty dictionary.
+    """
+    known = attempt.status in (_A.UNKNOWN, _A.MANUAL_REVIEW)
+    if (known and end != SUCCEEDED) or (end == WAITING and attempt.status is not _A.SENT):
+        return {}
+    network = network_of(payment.method)
+    told = {
+        "end": str(end),
+        "provider": attempt.provider,
+        "account": attempt.account,
+        "method": payment.method["type"],
+        "amount": attempt.amount,
+        "currency": attempt.currency,
+        "sent_at": attempt.created_at.isoformat(),
+    }
+    return {"outcome": told | ({"network": network} if network else {})}
 
 
 @dataclass(slots=True)
@@ -161,6 +192,7 @@ class _Recorder:
 
     def _succeeded(self, captured: int) -> Change:
         draft = self.draft
+        told = outcome(draft.payment, self.attempt, SUCCEEDED)
         self._set_attempt(_A.SUCCEEDED, captured=captured)
         draft.set_payment(
             status=_P.SUCCEEDED,
@@ -173,11 +205,12 @@ class _Recorder:
         )
         draft.post("capture", self.attempt, captured)
         draft.settle_order()
-        draft.emit("payment.succeeded", facts=self._facts())
+        draft.emit("payment.succeeded", facts=self._facts() | told)
         return draft.change()
 
     def _authorized(self) -> Change:
         draft = self.draft
+        told = outcome(draft.payment, self.attempt, SUCCEEDED)
         self._set_attempt(_A.AUTHORIZED)
         draft.set_payment(
             status=_P.AUTHORIZED,
@@ -189,7 +222,7 @@ class _Recorder:
             expires_at=self._due(self.authorization_window),
             due_at=self._due(self.authorization_window),
         )
-        draft.emit("payment.authorized", facts=self._facts())
+        draft.emit("payment.authorized", facts=self._facts() | told)
         if draft.payment.capture == "automatic":
             capture = new_operation(
                 draft,
@@ -207,8 +240,11 @@ class _Recorder:
     def _ended(self, status: ChargeStatus) -> Change:
         # Every provider knows late successes, and a webhook may be lost: keep an eye on it.
         watch = self._due(self.timing.watch[0])
+        # Without a reason it was the customer who gave up.
+        ended = self.charge.error.error_class if self.charge.error else ErrorClass.DECLINED_CUSTOMER
+        told = outcome(self.draft.payment, self.attempt, ended)
         self._set_attempt(_A.DECLINED if status is _C.DECLINED else _A.CANCELED, due_at=watch, resolves=0)
-        return end_attempt(self.draft, self.attempt, self.may_continue, self.timing, self._facts())
+        return end_attempt(self.draft, self.attempt, self.may_continue, self.timing, self._facts() | told)
 
     def _waiting(self, status: ChargeStatus) -> Change | None:
         draft, attempt = self.draft, self.attempt
@@ -217,6 +253,7 @@ class _Recorder:
             return None
         if attempt.status is _A.ACTION_REQUIRED and self.charge.next_action is None:
             return None  # "pending" while we wait for the customer tells nothing new
+        told = outcome(draft.payment, attempt, WAITING)
         self._set_attempt(new)
         due = (
             min(self._due(self.timing.poll), draft.payment.expires_at)
@@ -227,10 +264,10 @@ class _Recorder:
         if new is _A.ACTION_REQUIRED:
             draft.set_payment(status=_P.REQUIRES_ACTION, next_action=self.charge.next_action, **fields)
             shown = {k: v for k, v in (self.charge.next_action or {}).items() if k not in _LARGE_OR_PERSONAL}
-            draft.emit("payment.requires_action", next_action=shown, facts=self._facts())
+            draft.emit("payment.requires_action", next_action=shown, facts=self._facts() | told)
         else:
             draft.set_payment(status=_P.PROCESSING, **fields)
-            draft.emit("attempt.pending", facts=self._facts())
+            draft.emit("attempt.pending", facts=self._facts() | told)
         return draft.change()
 
     # -- the money is held ---------------------------------------------------------------------
@@ -454,7 +491,7 @@ def record_not_sent(
     draft = Draft(state, now)
     watch = now + timedelta(seconds=timing.watch[0]) if looked_up else None
     ended = draft.set_attempt(attempt, status=_A.NOT_SENT, error=error, due_at=watch, resolves=0)
-    facts: dict[str, object] = {"attempt": attempt.id}
+    facts: dict[str, object] = {"attempt": attempt.id} | outcome(state.payment, attempt, error.error_class)
     call = exchange_dict(exchange)
     return end_attempt(draft, ended, may_continue, timing, facts | ({"call": call} if call else {}))
 
@@ -473,9 +510,9 @@ def record_unknown(
     if attempt.status not in (_A.SENT, _A.UNKNOWN):
         return None
     draft = Draft(state, now)
-    return _wait_or_review(
-        draft, attempt, error, exchange, attempt.resolves + (1 if resolved else 0), attempt.not_found, timing
-    )
+    resolves = attempt.resolves + (1 if resolved else 0)
+    told = outcome(state.payment, attempt, error.error_class)
+    return _wait_or_review(draft, attempt, error, exchange, resolves, attempt.not_found, timing, told)
 
 
 def record_overdue(state: PaymentState, attempt: Attempt, timing: Timing, now: datetime) -> Change | None:
@@ -525,10 +562,12 @@ def _wait_or_review(
     resolves: int,
     not_found: int,
     timing: Timing,
+    told: dict[str, object] | None = None,
 ) -> Change:
     wait = timing.resolve_wait(resolves)
     call = exchange_dict(exchange)
     facts: dict[str, object] = {"attempt": attempt.id, "error": error_dict(error)} | ({"call": call} if call else {})
+    facts |= told or {}
     if wait is None:
         draft.set_attempt(attempt, status=_A.MANUAL_REVIEW, error=error, resolves=resolves, not_found=not_found)
         draft.set_payment(status=_P.PROCESSING, needs_attention=True, due_at=None)

@@ -130,7 +130,10 @@ def fail_without_route(state: PaymentState, decision: Decision, now: datetime) -
     """No provider may or can take (another) attempt: the payment has failed."""
     draft = Draft(state, now)
     last = state.attempts[-1].error if state.attempts else None
-    error = last or PaymentError(ErrorClass.INVALID_REQUEST, ErrorCode.NO_ROUTE, decision.reason)
+    nobody = PaymentError(ErrorClass.INVALID_REQUEST, ErrorCode.NO_ROUTE, decision.reason)
+    if decision.held:
+        nobody = PaymentError(ErrorClass.PROVIDER_UNAVAILABLE, ErrorCode.PROVIDER_UNAVAILABLE, decision.reason)
+    error = last or nobody
     draft.set_payment(status=_P.FAILED, error=error)
     draft.settle_order()
     draft.emit("payment.failed", route=decision.as_dict())

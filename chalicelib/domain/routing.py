@@ -2,21 +2,26 @@
 
 Rules give an order of accounts; filters drop the ones that cannot take the payment; the attempts
 made so far decide whether there may be another one at all (promise 1: only after a definite
-decline that another provider might not repeat, or a request that was never sent).
+decline that another provider might not repeat, or a request that was never sent). Then breakers
+drop the ones whose provider is down, and where the rule says so scores order the rest.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
+from chalicelib.domain import scoring
+from chalicelib.domain.breaker import Breaker, Status, admit
 from chalicelib.domain.errors import ErrorClass
 from chalicelib.domain.states import AttemptStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
 
     from chalicelib.domain.model import Attempt
+    from chalicelib.domain.scoring import Score, Tally
 
 MAX_ATTEMPTS = 3
 MAX_PROVIDERS = 2
@@ -59,6 +64,7 @@ class Asked:
     capture: str = "automatic"
     metadata: Mapping[str, str] = field(default_factory=dict)
     given: frozenset[str] = frozenset()  # "return_url", "customer.email", …: the optional fields it has
+    network: str | None = None  # of the card; or the bank, or the wallet
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +81,7 @@ class Rule:
     min_amount: int | None = None
     max_amount: int | None = None
     metadata: Mapping[str, str] | None = None  # the payment's must have all of these
+    by: Literal["priority", "score"] = "priority"  # score: the most likely to succeed first, not the first in order
 
     def matches(self, asked: Asked) -> bool:
         """Whether the rule applies to such a payment."""
@@ -88,6 +95,25 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of providers as a decision is taken at ``at``, for the method of its payment."""
+
+    at: datetime
+    seed: str = ""  # of the scores' draws
+    breakers: Mapping[str, Breaker] = field(default_factory=dict)  # by provider, everybody's
+    forced: Mapping[str, Breaker] = field(default_factory=dict)  # by provider, where the merchant holds it
+    tallies: Mapping[str, Mapping[str, Tally]] = field(default_factory=dict)  # by account
+    is_missing: bool = False  # it could not be read: decide without
+
+    def breaker(self, provider: str) -> Breaker:
+        """The breaker that counts for this merchant: its own as long as it is held, else everybody's."""
+        held = self.forced.get(provider)
+        if held is not None and (held.forced_until is None or self.at < held.forced_until):
+            return held
+        return self.breakers.get(provider, Breaker())
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """The chosen account, or None, with everything that led there."""
 
@@ -96,16 +122,29 @@ class Decision:
     order: Sequence[str]
     skipped: Mapping[str, str]  # account → reason
     reason: str  # one sentence for people
+    seed: str | None = None  # of the draws, where scores decided
+    scores: Sequence[Score] = ()  # best first
+    breakers: Mapping[str, str] = field(default_factory=dict)  # provider → status, unless all may pass
+    held: bool = False  # nobody is left, and breakers are the cause
+    needs_permit: bool = False  # the chosen provider's breaker has to admit the call
+    is_blind: bool = False  # without scores and breakers: they could not be read
 
     def as_dict(self) -> Mapping[str, object]:
-        """As stored with the attempt and shown by the API."""
-        return {
+        """As stored with the attempt and shown by the API; what played no part is left out."""
+        told: dict[str, object] = {
             "rule": self.rule,
             "order": list(self.order),
             "skipped": dict(self.skipped),
             "chosen": self.chosen.account if self.chosen else None,
             "reason": self.reason,
         }
+        if self.seed is not None:
+            told |= {"seed": self.seed, "scores": [score.as_dict() for score in self.scores]}
+        if self.breakers:
+            told["breakers"] = dict(self.breakers)
+        if self.is_blind:
+            told["without"] = "scores and breakers: they could not be read"
+        return told
 
 
 def may_try_again(attempt: Attempt) -> bool:
@@ -118,33 +157,93 @@ def may_try_again(attempt: Attempt) -> bool:
 
 
 def decide(
-    rules: Sequence[Rule], candidates: Sequence[Candidate], attempts: Sequence[Attempt], asked: Asked
+    rules: Sequence[Rule],
+    candidates: Sequence[Candidate],
+    attempts: Sequence[Attempt],
+    asked: Asked,
+    known: Known | None = None,
+    refused: frozenset[str] = frozenset(),
 ) -> Decision:
-    """Choose the account for a payment's next attempt."""
+    """Choose the account for a payment's next attempt; ``refused`` are providers that had no permit left."""
     rule = next((r for r in rules if r.matches(asked)), None)
-    known = {candidate.account: candidate for candidate in candidates}
-    order = [a for a in (rule.accounts if rule else known) if a in known]
+    accounts = {candidate.account: candidate for candidate in candidates}
+    order = [a for a in (rule.accounts if rule else accounts) if a in accounts]
     name = rule.name if rule else "default"
+    blind = known is not None and known.is_missing
 
     stop = _why_no_further(attempts)
     if stop:
-        return Decision(None, name, order, {}, stop)
+        return Decision(None, name, order, {}, stop, is_blind=blind)
 
     skipped: dict[str, str] = {}
     for account in order:
-        why = _why_not(known[account], asked) or _why_not_again(known[account], attempts)
+        why = _why_not(accounts[account], asked) or _why_not_again(accounts[account], attempts)
         if why:
             skipped[account] = why
-    left = [account for account in order if account not in skipped]
+    left = [accounts[account] for account in order if account not in skipped]
+    seen = {} if known is None else {c.provider: known.breaker(c.provider) for c in left}
+    held = {c.account: why for c in left if known and (why := _why_held(c, seen[c.provider], known.at, refused))}
+    breakers = {provider: str(b.status) for provider, b in seen.items() if b.forced or b.status is not Status.CLOSED}
+    skipped |= held
+    left = [candidate for candidate in left if candidate.account not in held]
     if not left:
-        return Decision(None, name, order, skipped, "No provider can take this payment.")
-    # A fresh provider before one that has just failed; min takes the first, so the rule's order stays.
+        reason = "No provider can take this payment."
+        if held:
+            reason = "Every provider that could take this payment is failing right now; try again in a minute."
+        return Decision(
+            None, name, order, skipped, reason, breakers=breakers, held=bool(held), is_blind=blind
+        )  # fmt: skip
+
+    scores: Sequence[Score] = ()
+    if rule is not None and rule.by == "score" and known is not None and not blind:
+        path = scoring.segments(asked.method, asked.amount, asked.currency, asked.network)
+        tallies = {
+            c.account: scoring.renew(known.tallies.get(c.account, {}), path, known.breakers[c.provider].since)
+            if c.provider in known.breakers
+            else known.tallies.get(c.account, {})
+            for c in left
+        }
+        scores = scoring.rank(tallies, path, known.at, known.seed)
+        left = [accounts[score.account] for score in scores]
+    # A fresh provider before one that has just failed; min takes the first, so the order stays.
     used = {attempt.account for attempt in attempts}
-    chosen = known[min(left, key=lambda account: account in used)]
-    reason = f"{chosen.account} is first in rule '{name}' that can take this payment"
+    chosen = min(left, key=lambda candidate: candidate.account in used)
+    breaker = seen.get(chosen.provider)
+    return Decision(
+        chosen, name, order, skipped, _sentence(chosen, name, scores, [a for a in order if a in held], attempts),
+        seed=known.seed if scores and known is not None else None, scores=scores, breakers=breakers,
+        needs_permit=breaker is not None and not breaker.forced and breaker.status is not Status.CLOSED, is_blind=blind,
+    )  # fmt: skip
+
+
+def _sentence(
+    chosen: Candidate, rule: str, scores: Sequence[Score], held: Sequence[str], attempts: Sequence[Attempt]
+) -> str:
+    """Why this account, for people."""
+    reason = f"{chosen.account} is first in rule '{rule}' that can take this payment"
+    mine = next((score for score in scores if score.account == chosen.account), None)
+    if mine is not None:
+        reason = (
+            f"{chosen.account} came first of {len(scores)} by score in rule '{rule}': {mine.mean:.0%} of payments "
+            f"like this one are expected to succeed there"
+        )
+    if held:
+        reason += f"; {' and '.join(held)} had to wait, because most calls there fail"
     if attempts:
         reason += f", after attempt {attempts[-1].number} at {attempts[-1].account} ended {attempts[-1].status}"
-    return Decision(chosen, name, order, skipped, f"{reason}.")
+    return f"{reason}."
+
+
+def _why_held(candidate: Candidate, breaker: Breaker, at: datetime, refused: frozenset[str]) -> str | None:
+    if breaker.forced == "open":
+        return f"is held back: {breaker.reason}"
+    if candidate.provider in refused:
+        return "is being tried again with a few calls, and this was not one of them"
+    if breaker.forced or admit(breaker, at)[1]:
+        return None
+    if breaker.status is Status.HALF_OPEN:
+        return "is being tried again with a few calls, and all of those are out"
+    return f"its breaker is open: {breaker.reason}"
 
 
 def _why_no_further(attempts: Sequence[Attempt]) -> str | None:

@@ -23,12 +23,13 @@ from chalicelib.domain.payments import Step
 from chalicelib.domain.states import AttemptStatus, PaymentStatus
 from chalicelib.observability import logger, metric
 from chalicelib.providers.base import ChargeIntent, ChargeRef
-from chalicelib.services import screening
+from chalicelib.services import health, screening
 from chalicelib.services.kit import committed, load_state, pause, settle
 from chalicelib.storage.store import ReferenceTaken, Stale
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
 
     from chalicelib.domain.merchant import Account, Merchant
     from chalicelib.domain.model import Attempt, Change, Payment, PaymentState, Tenant
@@ -41,8 +42,15 @@ A = TypeVar("A")
 _RACES = 10  # how often attempt may lose to somebody else before it leaves the payment to them
 
 
-def route(kit: Kit, merchant: Merchant, payment: Payment, attempts: Sequence[Attempt]) -> Decision:
-    """Where the payment's next attempt goes, and why."""
+def route(
+    kit: Kit,
+    merchant: Merchant,
+    payment: Payment,
+    attempts: Sequence[Attempt],
+    now: datetime,
+    refused: frozenset[str] = frozenset(),
+) -> Decision:
+    """Where the payment's next attempt goes, and why; ``refused`` are providers that had no permit left."""
     candidates = []
     for account in merchant.accounts:
         can = kit.provider(account.provider).capabilities
@@ -60,8 +68,23 @@ def route(kit: Kit, merchant: Merchant, payment: Payment, attempts: Sequence[Att
         capture=payment.capture,
         metadata=payment.metadata,
         given=frozenset(given | ({"return_url"} if payment.return_url else set())),
+        network=charges.network_of(payment.method),
     )
-    return routing.decide(merchant.rules, candidates, attempts, asked)
+    known = health.known(kit, merchant, payment, now)
+    return routing.decide(merchant.rules, candidates, attempts, asked, known, refused)
+
+
+def _admitted(kit: Kit, merchant: Merchant, state: PaymentState, now: datetime) -> Decision:
+    """A decision whose provider's breaker admits the call; whoever is out of permits is passed over."""
+    refused: frozenset[str] = frozenset()
+    while True:
+        decision = route(kit, merchant, state.payment, state.attempts, now, refused)
+        if decision.chosen is None or not decision.needs_permit:
+            return decision
+        provider = decision.chosen.provider
+        if health.admit(kit, merchant.tenant.mode, provider, state.payment.method["type"], now):
+            return decision
+        refused |= {provider}
 
 
 def attempt(kit: Kit, tenant: Tenant, payment_id: str) -> Step:
@@ -73,11 +96,11 @@ def attempt(kit: Kit, tenant: Tenant, payment_id: str) -> Step:
         step = lifecycle.next_step(state, kit.timing, now, kit.jitter)
         if step.outcome != "retry":
             return step
-        decision = route(kit, merchant, state.payment, state.attempts)
         try:
             if now >= state.payment.expires_at:
                 _commit(kit, state, lifecycle.give_up(state, PaymentStatus.EXPIRED, kit.timing, now))
                 return Step("done")
+            decision = _admitted(kit, merchant, state, now)
             if decision.chosen is None:
                 _commit(kit, state, lifecycle.fail_without_route(state, decision, now))
                 return Step("done")
@@ -221,7 +244,7 @@ def _take_in(
     can = kit.provider(found.provider).capabilities
 
     def may_continue(attempts: Sequence[Attempt]) -> bool:
-        return now < payment.expires_at and route(kit, merchant, payment, attempts).chosen is not None
+        return now < payment.expires_at and route(kit, merchant, payment, attempts, now).chosen is not None
 
     if isinstance(answer, Charge):
         try:

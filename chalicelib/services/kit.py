@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from chalicelib.domain.timing import Timing
     from chalicelib.providers.base import Provider
     from chalicelib.providers.http import HttpClient
+    from chalicelib.storage.health import Health
     from chalicelib.storage.merchants import Merchants
     from chalicelib.storage.queries import Queries
     from chalicelib.storage.queues import Queues, Workflows
@@ -39,6 +40,7 @@ class Kit:
     store: Store
     queries: Queries
     merchants: Merchants
+    health: Health
     queues: Queues
     workflows: Workflows
     http: HttpClient  # for merchants' endpoints

@@ -41,7 +41,12 @@ def relay(kit: Kit, records: Iterable[Mapping[str, Any]]) -> int:
 
 
 def is_projected(event: Mapping[str, Any]) -> bool:
-    """Whether the statistics count this event: it moved money or a public status."""
+    """Whether the statistics take this event in: it moved money or a public status, or an attempt has ended."""
+    return is_counted(event) or "outcome" in event["data"]
+
+
+def is_counted(event: Mapping[str, Any]) -> bool:
+    """Whether the event is in the day's numbers."""
     return "journals" in event["data"] or event["type"] in PUBLIC_EVENTS
 
 
@@ -84,6 +89,8 @@ def counted(event: Mapping[str, Any]) -> dict[tuple[str, str], int]:
     """What an event adds to the statistics: (partition, sort key) → amount."""
     totals: defaultdict[tuple[str, str], int] = defaultdict(int)
     data = event["data"]
+    if not is_counted(event):
+        return {}
     for journal in data.get("journals", ()):
         for account, amount in _legs(journal):
             totals[f"balance/{journal['currency']}", account] += amount

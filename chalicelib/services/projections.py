@@ -1,7 +1,8 @@
-"""Balances and statistics, built from events outside the payments' own transactions.
+"""Balances, statistics and providers' health, built from events outside the payments' own transactions.
 
 The mark of an event and what it counts are one transaction, so repeats count once. An event older
-than the marks is refused: its day is rebuilt from the events instead.
+than the marks is refused: its day is rebuilt from the events instead. Many workers share a provider's
+breaker; whoever finds its rows contended all the time counts without it, because books come first.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.domain.model import Tenant
-from chalicelib.observability import logger
+from chalicelib.observability import logger, metric
+from chalicelib.services import health
 from chalicelib.services.kit import pause
 from chalicelib.services.outbox import counted
+from chalicelib.storage.health import Unavailable, to_item
 from chalicelib.storage.store import Mark, Stale
 
 if TYPE_CHECKING:
@@ -20,7 +23,8 @@ if TYPE_CHECKING:
 
     from chalicelib.services.kit import Kit
 
-_RACES = 5
+_RACES = 10
+_LESSONS = 7  # so many of them with what the outcome teaches
 _MARK_DAYS = 30  # longer than any message lives: dead-letter queues keep 14 days
 
 
@@ -38,12 +42,29 @@ def project(kit: Kit, event: Mapping[str, Any]) -> None:
     mark = Mark(f"projected/{event['id']}", round((created_at + timedelta(days=_MARK_DAYS + 1)).timestamp()))
     tenant = Tenant(event["merchant_id"], event["mode"])
     for number in range(_RACES):
+        lesson = _lesson(kit, event) if number < _LESSONS else None
+        if number == _LESSONS and "outcome" in event["data"]:
+            logger.warning("event counted, but not learned from: its rows are contended", event_id=event["id"])
+            metric("OutcomeNotLearned")
+        also = [to_item(row) for row in lesson.rows] if lesson else []
         try:
-            if not kit.store.project(tenant, counted(event), mark, now):
+            if not kit.store.project(tenant, counted(event), mark, now, also):
                 logger.info("event counted before", event_id=event["id"])
+                return
         except Stale:
             pause(kit, number)
         else:
+            if lesson is not None:
+                lesson.announce()
             return
     msg = f"{event['id']}: its counters are contended; it comes again"
     raise Stale(msg)
+
+
+def _lesson(kit: Kit, event: Mapping[str, Any]) -> health.Lesson | None:
+    try:
+        return health.learn(kit, event)
+    except Unavailable:  # then the books can hardly be written either; if they can, they are
+        logger.exception("event not learned from", event_id=event["id"])
+        metric("OutcomeNotLearned")
+        return None

@@ -463,6 +463,22 @@ class StatsItem(Model):
     total = NumberAttribute()
 
 
+class HealthItem(Model):
+    """What is learned of accounts and providers, in the table of the stats.
+
+    pk = {merchant}/{mode}/health, sk = account#{id}: tallies; sk = forced: breakers that the merchant holds.
+    pk = breaker/{mode}/{provider}, sk = {method}: everybody's breaker.
+    """
+
+    class Meta(_Meta):
+        """Table settings."""
+
+    pk = UnicodeAttribute(hash_key=True)
+    sk = UnicodeAttribute(range_key=True)
+    body = JSON(null=True)
+    version = NumberAttribute()
+
+
 _TABLES: dict[str, tuple[type[Model], ...]] = {
     "payments": (
         PaymentsItem, _Indexed, OrderItem, PaymentItem, AttemptItem, OperationItem, EventItem, JournalItem,
@@ -471,7 +487,7 @@ _TABLES: dict[str, tuple[type[Model], ...]] = {
     "guards": (GuardsItem, IdempotencyItem, MarkItem, SlotItem, TokenItem, WindowItem),
     "merchants": (MerchantsItem, ApiKeyItem, SettingsItem, RiskItem, AccountItem, AccountOwnerItem),
     "deliveries": (DeliveryItem, DeliveriesRow),
-    "stats": (StatsItem,),
+    "stats": (StatsItem, HealthItem),
 }  # fmt: skip
 
 

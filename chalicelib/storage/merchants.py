@@ -242,7 +242,11 @@ class Merchants:
             ),
             # What a rule leaves open is left out: an older release knows fewer fields.
             rules=[
-                {name: value for name, value in asdict(rule).items() if value is not None}
+                {
+                    name: value
+                    for name, value in asdict(rule).items()
+                    if value is not None and (name, value) != ("by", "priority")
+                }
                 | {"accounts": list(rule.accounts)}
                 for rule in merchant.rules
             ],

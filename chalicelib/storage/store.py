@@ -297,8 +297,16 @@ class Store:
 
     # -- projections ---------------------------------------------------------------------------
 
-    def project(self, tenant: Tenant, totals: Mapping[tuple[str, str], int], mark: Mark, now: datetime) -> bool:
-        """Add ``totals`` ((partition suffix, sort key) → amount) to the stats; False if done before."""
+    def project(
+        self,
+        tenant: Tenant,
+        totals: Mapping[tuple[str, str], int],
+        mark: Mark,
+        now: datetime,
+        also: Sequence[tuple[Model, Any]] = (),
+    ) -> bool:
+        """Add ``totals`` ((partition suffix, sort key) → amount) to the stats, and write other items on their
+        conditions; False if done before. Raises Stale."""
         try:
             with TransactWrite(connection=PaymentsItem._get_connection().connection) as transaction:  # noqa: SLF001
                 transaction.save(_mark_item(mark), _free(MarkItem, now))
@@ -306,8 +314,10 @@ class Store:
                 for (partition, sort), amount in totals.items():
                     item = StatsItem(mapping.tenant_key(tenant, partition), f"{sort}#{shard}")
                     transaction.update(item, [StatsItem.total.add(amount)])
+                for other, condition in also:
+                    transaction.save(other, condition)
         except TransactWriteError as error:
-            meaning = _meaning(error, ["mark", *["stats"] * len(totals)])
+            meaning = _meaning(error, ["mark", *["stats"] * (len(totals) + len(also))])
             if isinstance(meaning, AlreadyApplied):
                 return False
             raise meaning from error

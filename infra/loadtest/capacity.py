@@ -17,7 +17,7 @@ import boto3
 from tests.support import aws
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 _KB, _READ_KB = 1024, 4096
 
@@ -62,6 +62,8 @@ def index_units(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None, ke
 
 def read_units(operation: str, body: Mapping[str, Any], answer: Mapping[str, Any]) -> float:
     """Read units of one request."""
+    if operation == "BatchGetItem":
+        return sum(_batch_units(wish, answer["Responses"].get(name, ())) for name, wish in body["RequestItems"].items())
     each = 1.0 if body.get("ConsistentRead") else 0.5
     if operation == "Query":
         return each * max(1, ceil(sum(map(item_size, answer["Items"])) / _READ_KB))
@@ -73,6 +75,13 @@ def read_units(operation: str, body: Mapping[str, Any], answer: Mapping[str, Any
         rounded = sum(max(1, ceil(item_size(item) / _READ_KB)) for item in found)
         return (1.0 if wanted.get("ConsistentRead") else 0.5) * (rounded + len(wanted["Keys"]) - len(found))
     return 0.0
+
+
+def _batch_units(wish: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> float:
+    """Each item is rounded up by itself, and one that is not there is read all the same."""
+    each = 1.0 if wish.get("ConsistentRead") else 0.5
+    missing = len(wish["Keys"]) - len(found)
+    return each * (missing + sum(max(1, ceil(item_size(item) / _READ_KB)) for item in found))
 
 
 def consumed(

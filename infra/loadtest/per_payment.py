@@ -221,8 +221,8 @@ class Bench(World):
     def _dynamodb(self, operation: str, body: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         known = len(self.dynamo.log)
         http, answer = super()._dynamodb(operation, body)
-        read = body.get("TableName") or next(iter(body.get("RequestItems", {"": {}})))
-        self.tally.reads[table_of(read)] += read_units(operation, body, answer)
+        tables = [body["TableName"]] if "TableName" in body else [*body.get("RequestItems", ("",))]
+        self.tally.reads[table_of(tables[0])] += read_units(operation, body, answer)
         for write in self.dynamo.log[known:]:
             table = table_of(write.table)
             for index in self.dynamo.tables[write.table].indexes.values():

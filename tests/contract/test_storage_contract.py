@@ -13,13 +13,15 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
 import pytest
 
 from chalicelib import config, wiring
-from chalicelib.domain import operations, orders, payments
+from chalicelib.domain import breaker, operations, orders, payments
+from chalicelib.domain.breaker import Breaker, Status
 from chalicelib.domain.errors import StateConflict
 from chalicelib.domain.ids import new_id
 from chalicelib.domain.merchant import Merchant
@@ -27,11 +29,12 @@ from chalicelib.domain.outcome import ChargeStatus
 from chalicelib.domain.risk import LIMITS, RiskRules
 from chalicelib.domain.states import OrderStatus
 from chalicelib.domain.velocity import Limit
+from chalicelib.services import health, screening
 from chalicelib.services import payments as payment_service
-from chalicelib.services import screening
 from chalicelib.services.idempotency import Idem
 from chalicelib.services.kit import Kit
 from chalicelib.services.payments import NewPayment
+from chalicelib.storage.health import Health, breaker_row, tallies_row
 from chalicelib.storage.queues import Workflows
 from chalicelib.storage.store import AlreadyApplied, KeyTaken, Stale
 from infra.emulator import Emulator
@@ -378,6 +381,70 @@ def make_kit(tables: Tables, merchant: Merchant) -> Kit:
     unused: Any = None
     return Kit(
         settings=settings, timing=wiring.timing(settings), store=tables.store, queries=tables.queries,
+        health=Health(aws.PREFIX, wiring.now, 2.0),
         merchants=FixedMerchants(merchant), queues=unused, workflows=Started(), http=unused, provider=unused,
         now=wiring.now, sleep=time.sleep, jitter=random.random,
     )  # fmt: skip
+
+
+# -- breakers ------------------------------------------------------------------------------------------
+
+
+def permit_parts(**parts: Any) -> Any:
+    """As much of a Kit as permits need."""
+    waits = threading.Event()
+    values = {"health": Health(aws.PREFIX, lambda: NOW, 2.0), "sleep": waits.wait, "jitter": random.random}
+    return SimpleNamespace(**(values | parts))
+
+
+def provider_of(known: Health, opened: Breaker) -> str:
+    """A provider with that breaker for UPI."""
+    name = new_id("prov", NOW).lower()
+    assert known.put(breaker_row("test", name, "upi", opened, Breaker()))
+    return name
+
+
+class TestBreakerAtOnce:
+    """Sixteen workers and one breaker."""
+
+    def test_half_open_admits_exactly_its_permits(self, tables: Tables) -> None:
+        parts = permit_parts()
+        opened = Breaker(Status.OPEN, NOW, "down", cools_until=later(30), version=1)
+        for _ in range(5):
+            provider = provider_of(parts.health, opened)
+            assert at_once(16, lambda _, p=provider: health.admit(parts, "test", p, "upi", later(29))) == [False] * 16  # type: ignore[misc]
+            said = at_once(16, lambda n, p=provider: health.admit(parts, "test", p, "upi", later(31 + n / 100)))  # type: ignore[misc]
+            assert sum(said) == breaker.PERMITS
+            after = parts.health.breaker("test", provider, "upi")
+            assert (after.status, len(after.permits)) == (Status.HALF_OPEN, breaker.PERMITS)
+            assert set(after.permits) == {later(31 + n / 100) for n, admitted in enumerate(said) if admitted}
+
+    def test_a_permit_that_is_reported_is_given_once_more(self, tables: Tables) -> None:
+        parts = permit_parts()
+        provider = provider_of(parts.health, Breaker(Status.HALF_OPEN, NOW, version=1))
+        assert sum(at_once(16, lambda n: health.admit(parts, "test", provider, "upi", later(n / 100)))) == 3
+        before = parts.health.breaker("test", provider, "upi")
+        after = breaker.record(before, ok=True, at=later(1), sent_at=before.permits[0])
+        assert parts.health.put(breaker_row("test", provider, "upi", after, before))
+        assert sum(at_once(16, lambda n: health.admit(parts, "test", provider, "upi", later(2 + n / 100)))) == 1
+
+    def test_of_sixteen_writers_on_one_version_exactly_one_wins(self, tables: Tables) -> None:
+        known = permit_parts().health
+        tenant = TENANT._replace(merchant_id=new_id("mer", NOW))
+        for version in range(3):
+            said = at_once(16, lambda _, v=version: known.put(tallies_row(tenant, "acct_a", {}, v)))  # type: ignore[misc]
+            assert sum(said) == 1
+        assert known.read(tenant, ["acct_a"], []).versions == {"acct_a": 3}
+
+    def test_with_its_store_gone_it_fails_open_and_says_so(
+        self, tables: Tables, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        parts = permit_parts()
+        provider = provider_of(parts.health, Breaker(Status.OPEN, NOW, cools_until=later(30), version=1))
+        assert not health.admit(parts, "test", provider, "upi", later(1))
+        with connections("http://127.0.0.1:1"):
+            assert health.admit(parts, "test", provider, "upi", later(1))
+            assert parts.health.cached(TENANT, [], [(provider, "upi")]).is_missing
+        assert "cannot be read" in caplog.text
+        parts.health.forget()
+        assert not parts.health.cached(TENANT, [], [(provider, "upi")]).is_missing

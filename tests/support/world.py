@@ -38,6 +38,7 @@ from chalicelib.providers.http import HttpAnswer, NotSentError, UnknownError
 from chalicelib.services import provider_events
 from chalicelib.services.kit import Kit
 from chalicelib.storage import items
+from chalicelib.storage.health import Health
 from chalicelib.storage.merchants import Merchants
 from chalicelib.storage.queries import Queries
 from chalicelib.storage.queues import Queues, Workflows
@@ -196,6 +197,7 @@ class World:
             store=Store(PREFIX),
             queries=Queries(PREFIX),
             merchants=FixedMerchants(self.merchant()),
+            health=Health(PREFIX, self.clock, 2.0),
             queues=Queues(wires.sqs, {name: f"https://queue.test/{name}" for name in _QUEUES}),  # type: ignore[misc]
             workflows=Workflows(wires.stepfunctions, settings.state_machine_arn),
             http=http,

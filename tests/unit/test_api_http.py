@@ -143,8 +143,9 @@ def test_another_tenants_ids_are_404_on_every_route(api: Api) -> None:
     refund = api.made(f"/v1/payments/{payment['id']}/refunds", {"amount": 1})
     token = api.made("/v1/tokens", CARD)
     ids = {"payment_id": payment["id"], "order_id": order["id"], "refund_id": refund["id"]}
-    ids |= {"token_id": token["id"], "account_id": "acct_simulator"}
+    ids |= {"token_id": token["id"], "account_id": "acct_simulator", "provider": "simulator"}
     bodies: dict[str, Any] = {"review": {"decision": "approve"}, "resolve": {"outcome": "failed", "note": "n"}}
+    bodies["breaker"] = {"method": "upi", "state": "open", "reason": "r"}
     bodies["rotate-secret"] = {"credentials": {"api_key": "x"}}
     before = api.snapshot()
     checked = 0
@@ -158,7 +159,7 @@ def test_another_tenants_ids_are_404_on_every_route(api: Api) -> None:
             for answer in (api.get(url, key=key), api.post(url, body, key=key)):
                 assert answer.status in (404, 405), (path, answer)
                 checked += answer.status == 404
-    assert checked == 2 * 20
+    assert checked == 2 * 21
     assert api.snapshot() == before
     # An order of another merchant cannot be paid, and its existence does not show in lists.
     assert api.post("/v1/payments", {**PAYMENT, "order_id": order["id"]}, key=api.other_key).code == "order_not_found"

@@ -136,6 +136,10 @@ def plain_items() -> dict[str, Model]:
             event={"type": "x", "charge": {"amount": 1}}, created_at=NOW,
         ),
         "stats": items.StatsItem("mer_01TEST/test/balance/INR", "merchant:payable", total=-149_900),
+        "health": items.HealthItem(
+            "mer_01TEST/test/health", "account#acct_1", body={"": [9.5, 0.5, 1795235400.123, 12.0], "upi": [1.0, 0.0, 1.0, None]},
+            version=7,
+        ),
         "api key": items.ApiKeyItem(
             "key/abc", "key", id="key_1", merchant_id="mer_01TEST", mode="test", name="backend", hint="sk_test_abcd…wxyz",
             created_at=NOW, revoked_at=NOW,
@@ -189,7 +193,11 @@ def from_wire(kind: str, stored: dict[str, Any]) -> Model:
         name: {tag: bytes.fromhex(value) if tag == "B" else value for tag, value in typed.items()}
         for name, typed in stored.items()
     }
-    base: dict[str, type[Model]] = {"delivery": items.DeliveryItem, "stats": items.StatsItem}
+    base: dict[str, type[Model]] = {
+        "delivery": items.DeliveryItem,
+        "stats": items.StatsItem,
+        "health": items.HealthItem,
+    }
     table = {"idempotency": items.GuardsItem, "mark": items.GuardsItem, "slot": items.GuardsItem,
              "token": items.GuardsItem, "window": items.GuardsItem, "risk": items.MerchantsItem,
              "api key": items.MerchantsItem, "settings": items.MerchantsItem, "account": items.MerchantsItem,

@@ -1,0 +1,174 @@
+"""What is learned of accounts and providers: tallies of each account, a breaker of each provider and method.
+
+A decision needs everything at once: one batch read, eventually consistent, kept for a moment. Changes are
+written on condition of the version they were made from.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pynamodb.exceptions import PynamoDBException
+
+from chalicelib.domain.breaker import Breaker
+from chalicelib.domain.scoring import Tally
+from chalicelib.storage import items, mapping
+from chalicelib.storage.items import HealthItem
+from chalicelib.storage.store import put_if
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from datetime import datetime
+
+    from chalicelib.domain.model import Mode, Tenant
+
+_BATCH = 100  # BatchGetItem's limit
+_MOST = 5_000  # decisions' readings kept
+
+
+class Unavailable(Exception):
+    """The rows cannot be read or written now."""
+
+
+class Row(NamedTuple):
+    """A row to be written; ``before`` is the version it was made from, 0 if there was none."""
+
+    pk: str
+    sk: str
+    body: Mapping[str, Any]
+    version: int
+    before: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was found: tallies by account, breakers by (provider, method), and those that the merchant holds."""
+
+    tallies: Mapping[str, Mapping[str, Tally]] = field(default_factory=dict)
+    versions: Mapping[str, int] = field(default_factory=dict)  # of the tallies, by account
+    breakers: Mapping[tuple[str, str], Breaker] = field(default_factory=dict)
+    forced: Mapping[tuple[str, str], Breaker] = field(default_factory=dict)
+    forced_version: int = 0
+    is_missing: bool = False
+
+
+class Health:
+    """Reads and writes of one stage."""
+
+    def __init__(self, prefix: str, clock: Callable[[], datetime], ttl: float) -> None:
+        """``ttl`` in seconds: how long a decision may look at what an earlier one has read."""
+        items.bind(prefix)
+        self._clock, self._ttl = clock, ttl
+        self._cache: dict[tuple[Any, ...], tuple[float, Reading]] = {}
+
+    def cached(self, tenant: Tenant, accounts: Sequence[str], breakers: Sequence[tuple[str, str]]) -> Reading:
+        """For a decision; with ``is_missing`` if the rows cannot be read, which is remembered for as long."""
+        now = self._clock().timestamp()
+        key = (tenant, *accounts, None, *breakers)
+        hit = self._cache.get(key)
+        if hit is not None and 0 <= now - hit[0] < self._ttl:
+            return hit[1]
+        try:
+            reading = self.read(tenant, accounts, breakers)
+        except Unavailable:
+            reading = Reading(is_missing=True)
+        if len(self._cache) >= _MOST:
+            self._cache.clear()
+        self._cache[key] = (now, reading)
+        return reading
+
+    def forget(self) -> None:
+        """Read again next time: this environment knows that something has changed."""
+        self._cache.clear()
+
+    def read(
+        self,
+        tenant: Tenant,
+        accounts: Iterable[str],
+        breakers: Iterable[tuple[str, str]],
+        *,
+        consistent: bool = False,
+    ) -> Reading:
+        """The tallies of accounts, breakers by (provider, method), and what the merchant holds; raises Unavailable."""
+        mine = mapping.tenant_key(tenant, "health")
+        keys = [(mine, "forced")]
+        keys += [(mine, _account(account)) for account in dict.fromkeys(accounts)]
+        keys += [(_breakers(tenant.mode, provider), method) for provider, method in dict.fromkeys(breakers)]
+        found: list[HealthItem] = []
+        try:
+            for start in range(0, len(keys), _BATCH):
+                found += HealthItem.batch_get(keys[start : start + _BATCH], consistent_read=consistent)
+        except PynamoDBException as error:
+            raise Unavailable(str(error)) from error
+        return _reading(mine, found)
+
+    def breaker(self, mode: Mode, provider: str, method: str) -> Breaker:
+        """A breaker as it is now; raises Unavailable."""
+        try:
+            item = HealthItem.get(_breakers(mode, provider), method, consistent_read=True)
+        except HealthItem.DoesNotExist:
+            return Breaker()
+        except PynamoDBException as error:
+            raise Unavailable(str(error)) from error
+        return Breaker.from_dict(item.body or {})
+
+    def put(self, row: Row) -> bool:
+        """Write a row; False if it has changed since it was read. Raises Unavailable."""
+        try:
+            return put_if(*to_item(row))
+        except PynamoDBException as error:
+            raise Unavailable(str(error)) from error
+
+
+def breaker_row(mode: Mode, provider: str, method: str, after: Breaker, before: Breaker) -> Row:
+    """A breaker's next version."""
+    return Row(_breakers(mode, provider), method, after.as_dict(), after.version, before.version)
+
+
+def tallies_row(tenant: Tenant, account: str, tallies: Mapping[str, Tally], before: int) -> Row:
+    """An account's tallies after version ``before``."""
+    body = {segment: tally.as_row() for segment, tally in tallies.items()}
+    return Row(mapping.tenant_key(tenant, "health"), _account(account), body, before + 1, before)
+
+
+def forced_row(tenant: Tenant, forced: Mapping[tuple[str, str], Breaker], before: int) -> Row:
+    """The breakers that a merchant holds, after version ``before``."""
+    body = {f"{provider}/{method}": breaker.as_dict() for (provider, method), breaker in forced.items()}
+    return Row(mapping.tenant_key(tenant, "health"), "forced", body, before + 1, before)
+
+
+def to_item(row: Row) -> tuple[HealthItem, Any]:
+    """A row as stored, and the condition of its write."""
+    condition = HealthItem.version == row.before if row.before else HealthItem.pk.does_not_exist()
+    return HealthItem(row.pk, row.sk, body=row.body, version=row.version), condition
+
+
+def _account(account: str) -> str:
+    return f"account#{account}"
+
+
+def _breakers(mode: Mode, provider: str) -> str:
+    return f"breaker/{mode}/{provider}"
+
+
+def _reading(mine: str, found: Iterable[HealthItem]) -> Reading:
+    tallies: dict[str, Mapping[str, Tally]] = {}
+    versions: dict[str, int] = {}
+    breakers: dict[tuple[str, str], Breaker] = {}
+    forced: dict[tuple[str, str], Breaker] = {}
+    forced_version = 0
+    for item in found:
+        body = item.body or {}
+        if item.pk != mine:
+            breakers[item.pk.rpartition("/")[2], item.sk] = Breaker.from_dict(body)
+        elif item.sk == "forced":
+            forced_version = int(item.version)
+            for name, stored in body.items():
+                provider, _, method = name.partition("/")
+                forced[provider, method] = Breaker.from_dict(stored)
+        else:
+            account = item.sk.partition("#")[2]
+            tallies[account] = {segment: Tally.from_row(row) for segment, row in body.items()}
+            versions[account] = int(item.version)
+    return Reading(tallies, versions, breakers, forced, forced_version)
