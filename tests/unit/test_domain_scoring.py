@@ -238,13 +238,21 @@ def test_a_belief_is_a_chance(known: dict[str, Tally], seconds: float, depth: in
     assert min(held.alpha, held.beta) > 0
 
 
-@given(several, st.sampled_from(PATH))
-def test_one_more_success_never_makes_a_belief_worse_nor_a_failure_better(known: dict[str, Tally], where: str) -> None:
+thin = st.builds(Tally, st.floats(0, CAP / 3), st.floats(0, CAP / 3), st.just(NOW), paces)
+
+
+@given(st.dictionaries(st.sampled_from(PATH), thin))
+def test_one_more_success_never_makes_a_belief_worse_nor_a_failure_better(known: dict[str, Tally]) -> None:
     now = scoring.belief(known, PATH, NOW).mean
     for success in (True, False):
-        there = scoring.observe(known.get(where), success=success, at=NOW)
-        after = scoring.belief({**known, where: there}, PATH, NOW).mean
+        after = scoring.belief(scoring.learn(known, PATH, success=success, at=NOW), PATH, NOW).mean
         assert after >= now - ROUNDING if success else after <= now + ROUNDING
+
+
+@given(thin)
+def test_an_outcome_counts_once_however_many_segments_it_is_in(own: Tally) -> None:
+    held = scoring.belief(dict.fromkeys(PATH, own), PATH, NOW)
+    assert (held.alpha, held.beta) == pytest.approx((9 + own.successes, 1 + own.failures))
 
 
 def test_nothing_known_is_the_prior() -> None:
@@ -259,7 +267,7 @@ def test_a_segment_nobody_has_seen_is_believed_to_be_like_its_parent(known: dict
     known = {name: there for name, there in known.items() if name != PATH[-1]}
     parent, child = (scoring.belief(known, path, NOW) for path in (PATH[:-1], PATH))
     assert child.mean == pytest.approx(parent.mean)
-    assert child.alpha + child.beta == pytest.approx(STRENGTH)
+    assert child.alpha + child.beta == pytest.approx(min(parent.alpha + parent.beta, STRENGTH))
 
 
 def test_a_thin_segment_listens_to_its_parent_and_a_rich_one_to_itself() -> None:
