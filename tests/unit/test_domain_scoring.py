@@ -116,6 +116,12 @@ def test_a_late_outcome_weighs_what_it_would_by_now() -> None:
     assert (late.successes, late.failures, late.at) == (10, 0.5, NOW)
 
 
+def test_an_outcome_after_a_long_wait_meets_what_time_has_left() -> None:
+    known = tally(80, 20)
+    after = scoring.observe(known, success=True, at=later(known.half_life))
+    assert (after.successes, after.failures) == pytest.approx((41, 10))
+
+
 def test_a_full_tally_still_learns_from_each_outcome() -> None:
     full = fed((i, True) for i in range(1_000))
     assert full.samples == pytest.approx(CAP)
