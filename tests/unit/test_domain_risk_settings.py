@@ -174,7 +174,7 @@ WRONG: list[tuple[Any, str | None, str]] = [
     ({"limits": [{**LIMIT, "measure": "sum", "currency": "INR", "up_to": 5}]}, "limits.0.measure", "invalid_field"),
     ({"limits": [LIMIT, {**LIMIT, "value": 4, "score": 1}]}, "limits.1", "invalid_field"),
     ({"limits": [{**LIMIT, "seconds": seconds, "value": 100} for seconds in range(1, 6)]}, "limits", "invalid_field"),
-    ({"limits": [{**LIMIT, "seconds": seconds, "value": 1} for seconds in range(1, MAX_LIMITS + 2)]}, "limits", "invalid_field"),
+    ({"limits": [{**LIMIT, "seconds": seconds, "value": 1} for seconds in range(1, MAX_LIMITS + 2)]}, "limits.40", "invalid_field"),
     *(({"time_zone": zone}, "time_zone", "invalid_field") for zone in
       ("Mars/Olympus", "", "Asia", "../../etc/passwd", "/etc/localtime", "asia/kolkata", "Asia/Kolkata\0", 5, None)),
     ({"night_from": 24}, "night_from", "invalid_field"),
