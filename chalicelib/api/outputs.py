@@ -303,6 +303,90 @@ class RiskSettings(Output):
     rules: RiskRules
 
 
+class RoutingHours(Output):
+    """A time of day on some weekdays; until a time that is not later means of the next day."""
+
+    from_: Annotated[str, Field(alias="from", description="Such as 22:00.")]
+    until: Annotated[str, Field(description="Exclusive.")]
+    time_zone: Annotated[str, Field(description="By the IANA database, such as Asia/Kolkata.")]
+    days: Annotated[list[str], Field(description="monday to sunday; all, if left out.")] = []
+
+
+class RoutingWhen(Output):
+    """Which payments a rule is about: those that meet every condition that is there."""
+
+    methods: list[str] = []
+    networks: Annotated[list[str], Field(description="The card's network, or the bank's or wallet's code.")] = []
+    currencies: list[str] = []
+    above: Annotated[int, Field(description="Minor units, exclusive.")] | None = None
+    up_to: Annotated[int, Field(description="Minor units, inclusive.")] | None = None
+    bins: Annotated[list[str], Field(description="Six digits, or a range: 450000-459999.")] = []
+    countries: Annotated[list[str], Field(description="The customer's, as given with the payment.")] = []
+    segments: Annotated[list[str], Field(description="The customer's segment, as given with the payment.")] = []
+    metadata: Annotated[dict[str, str], Field(description="The payment's must have all of these.")] = {}
+    hours: RoutingHours | None = None
+
+
+class RoutingRule(Output):
+    """Payments that fit are offered to these accounts."""
+
+    name: str
+    when: RoutingWhen
+    by: Annotated[
+        Literal["priority", "split", "score", "value"],
+        Field(description="In this order; by weight; most likely to succeed first; by success x (amount - cost)."),
+    ]
+    accounts: Annotated[list[str], Field(description="Ids, or providers' names; all accounts, if empty.")] = []
+    weights: Annotated[dict[str, int], Field(description="Of a split: percent by account, 100 together.")] = {}
+
+
+class Maintenance(Output):
+    """A time in which an account, or all of a provider's, gets no new payments."""
+
+    account: str
+    from_: Annotated[Time, Field(alias="from")]
+    until: Time
+    methods: Annotated[list[str], Field(description="All, if left out.")] = []
+    reason: str | None = None
+
+
+class Price(Output):
+    """What an account takes for a successful payment."""
+
+    basis_points: Annotated[int, Field(description="Hundredths of a percent of the amount.")]
+    fixed: dict[str, Annotated[int, Field(description="Minor units, by currency.")]]
+
+
+class RoutingSettings(Output):
+    """A merchant's routing rules."""
+
+    object: Literal["routing_settings"]
+    mode: Mode
+    version: Annotated[int, Field(description="Send it with the rules that are to follow these.")]
+    updated_at: Time | None
+    rules: list[RoutingRule]
+    maintenance: list[Maintenance]
+    costs: dict[str, Price]
+
+
+class PassedOver(Output):
+    """A rule that does not fit, and the first condition that is not met."""
+
+    rule: str
+    condition: str
+
+
+class RoutingSimulation(Output):
+    """What would happen to a payment now."""
+
+    object: Literal["routing_simulation"]
+    risk: Risk
+    decision: Annotated[dict[str, Any], Field(description="As an attempt's route: candidates, filters, scores, draw.")]
+    provider: str | None
+    passed_over: list[PassedOver]
+    shares: Annotated[dict[str, float], Field(description="How such payments are spread over accounts, by trying.")]
+
+
 class MethodHealth(Output):
     """How a provider does with one method."""
 

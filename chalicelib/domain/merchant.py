@@ -6,13 +6,13 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from chalicelib.domain.risk import RiskRules
+from chalicelib.domain.routing_rules import RoutingSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from chalicelib.domain.model import Tenant
-    from chalicelib.domain.routing import Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Merchant:
     tenant: Tenant
     name: str
     accounts: Sequence[Account]
-    rules: Sequence[Rule] = ()
+    routing: RoutingSettings = field(default_factory=RoutingSettings)
     risk: RiskRules = field(default_factory=RiskRules)
     webhook_url: str | None = None
     webhook_secret: str | None = field(default=None, repr=False)

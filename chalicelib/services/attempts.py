@@ -20,6 +20,7 @@ from chalicelib.domain.charges import Mismatch
 from chalicelib.domain.errors import Contended, ErrorClass, ErrorCode, PaymentError
 from chalicelib.domain.outcome import Charge, NotFound, NotSent, Unknown
 from chalicelib.domain.payments import Step
+from chalicelib.domain.routing_rules import Asked
 from chalicelib.domain.states import AttemptStatus, PaymentStatus
 from chalicelib.observability import logger, metric
 from chalicelib.providers.base import ChargeIntent, ChargeRef
@@ -51,17 +52,30 @@ def route(
     refused: frozenset[str] = frozenset(),
 ) -> Decision:
     """Where the payment's next attempt goes, and why; ``refused`` are providers that had no permit left."""
-    candidates = []
+    asked = asked_by(payment)
+    is_scored = merchant.routing.rule_for(asked).by in ("score", "value")
+    known = health.known(kit, merchant, payment, now, with_tallies=is_scored)
+    return routing.decide(merchant.routing, candidates(kit, merchant), attempts, asked, known, refused)
+
+
+def candidates(kit: Kit, merchant: Merchant) -> list[routing.Candidate]:
+    """The merchant's accounts as routing sees them."""
+    found = []
     for account in merchant.accounts:
         can = kit.provider(account.provider).capabilities
-        candidates.append(
+        found.append(
             routing.Candidate(
                 account.id, account.provider, can.methods, can.currencies, can.min_amount, can.max_amount,
                 can.manual_capture, can.required, account.enabled,
             )
         )  # fmt: skip
+    return found
+
+
+def asked_by(payment: Payment) -> Asked:
+    """What a payment asks of routing."""
     given = {f"customer.{name}" for name in payment.customer}
-    asked = routing.Asked(
+    return Asked(
         method=payment.method["type"],
         currency=payment.currency,
         amount=payment.amount,
@@ -69,9 +83,12 @@ def route(
         metadata=payment.metadata,
         given=frozenset(given | ({"return_url"} if payment.return_url else set())),
         network=charges.network_of(payment.method),
+        bin=payment.method.get("bin"),
+        country=payment.customer.get("country"),
+        segment=payment.customer.get("segment"),
+        at=payment.created_at,
+        id=payment.id,
     )
-    known = health.known(kit, merchant, payment, now)
-    return routing.decide(merchant.rules, candidates, attempts, asked, known, refused)
 
 
 def _admitted(kit: Kit, merchant: Merchant, state: PaymentState, now: datetime) -> Decision:

@@ -35,7 +35,9 @@ from chalicelib.storage.store import ReferenceTaken, Stale
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
+    from chalicelib.domain.merchant import Merchant
     from chalicelib.domain.model import Attempt, Change, Order, Tenant
     from chalicelib.services.idempotency import Idem
     from chalicelib.services.kit import Kit
@@ -71,27 +73,7 @@ def create(kit: Kit, tenant: Tenant, wish: NewPayment, idem: Idem) -> PaymentSta
         now = kit.now()
         order = _payable_order(kit, tenant, wish)
         replaced = _replaceable(kit, tenant, order)
-        payment = Payment(
-            tenant=tenant,
-            id=ids.new_id("pay", now),
-            status=_P.CREATED,
-            amount=wish.amount,
-            currency=wish.currency,
-            capture=wish.capture,
-            method=method,
-            customer=wish.customer,
-            order_id=wish.order_id,
-            return_url=wish.return_url,
-            description=wish.description,
-            metadata=wish.metadata,
-            risk={},
-            created_at=now,
-            updated_at=now,
-            expires_at=now + timedelta(seconds=kit.timing.payment_ttl),
-            due_at=now + timedelta(seconds=kit.timing.lease),
-            version=0,
-            customer_key=customer_key(merchant.lookup_key, wish.customer.get("email")),
-        )
+        payment = drafted(kit, merchant, wish, method, now)
         judged = screening.judge(kit, merchant, payment, now)
         payment = replace(payment, risk=judged.verdict.record())
         before = PaymentState(payment, order=order)
@@ -109,6 +91,31 @@ def create(kit: Kit, tenant: Tenant, wish: NewPayment, idem: Idem) -> PaymentSta
             _close_unpaid(kit, replaced)
         return state
     raise Contended(f"Order {wish.order_id}" if wish.order_id else "What this customer has paid")
+
+
+def drafted(kit: Kit, merchant: Merchant, wish: NewPayment, method: Mapping[str, str], now: datetime) -> Payment:
+    """The payment that a wish would become now, before anybody has judged it; writes nothing."""
+    return Payment(
+        tenant=merchant.tenant,
+        id=ids.new_id("pay", now),
+        status=_P.CREATED,
+        amount=wish.amount,
+        currency=wish.currency,
+        capture=wish.capture,
+        method=method,
+        customer=wish.customer,
+        order_id=wish.order_id,
+        return_url=wish.return_url,
+        description=wish.description,
+        metadata=wish.metadata,
+        risk={},
+        created_at=now,
+        updated_at=now,
+        expires_at=now + timedelta(seconds=kit.timing.payment_ttl),
+        due_at=now + timedelta(seconds=kit.timing.lease),
+        version=0,
+        customer_key=customer_key(merchant.lookup_key, wish.customer.get("email")),
+    )
 
 
 def _payable_order(kit: Kit, tenant: Tenant, wish: NewPayment) -> Order | None:
