@@ -83,7 +83,7 @@ class Decision:
     order: Sequence[str]
     skipped: Mapping[str, str]  # account → reason
     reason: str  # one sentence for people
-    draws: Mapping[str, float] | None = None  # of a weighted split, by entry of the rule: the least comes first
+    draws: Mapping[str, float | None] | None = None  # of a weighted split, by entry of the rule: the least comes first
     seed: str | None = None  # of the draws, where scores decided
     scores: Sequence[Score] = ()  # best first
     breakers: Mapping[str, str] = field(default_factory=dict)  # provider → status, unless all may pass
@@ -101,7 +101,7 @@ class Decision:
             "reason": self.reason,
         }
         if self.draws is not None:
-            told["split"] = {entry: round(draw, 6) for entry, draw in self.draws.items()}
+            told["split"] = {entry: None if draw is None else round(draw, 6) for entry, draw in self.draws.items()}
         if self.seed is not None:
             told |= {"seed": self.seed, "scores": [score.as_dict() for score in self.scores]}
         if self.breakers:

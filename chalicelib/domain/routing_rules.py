@@ -209,19 +209,21 @@ def named(entries: Sequence[str], accounts: Mapping[str, str]) -> list[str]:
     return list(found) if entries else list(accounts)
 
 
-def split(rule: Rule, payment_id: str) -> dict[str, float]:
+def split(rule: Rule, payment_id: str) -> dict[str, float | None]:
     """What each of the rule's entries drew for a payment: the least comes first, the same for the same payment.
 
     The first one is chosen with a chance in proportion to its weight, the second one among the rest likewise
     (Efraimidis and Spirakis, "Weighted random sampling with a reservoir", 2006), so leaving one out changes
-    nothing in the order of the others. An entry of weight 0 comes last.
+    nothing in the order of the others. An entry of weight 0 draws nothing and comes last.
     """
-    drawn = {}
+    drawn: dict[str, float] = {}
     for entry, weight in zip(rule.accounts, rule.weights, strict=True):
         digest = hashlib.sha256(f"split|{rule.name}|{entry}|{payment_id}".encode()).digest()
         chance = (int.from_bytes(digest[:8], "big") + 1) / (2**64 + 1)  # above 0, below 1
-        drawn[entry] = -log(chance) / weight if weight else float("inf")
-    return dict(sorted(drawn.items(), key=lambda pair: pair[1]))
+        if weight:
+            drawn[entry] = -log(chance) / weight
+    first_to_last = sorted(drawn, key=drawn.__getitem__)
+    return {entry: drawn[entry] for entry in first_to_last} | dict.fromkeys(e for e in rule.accounts if e not in drawn)
 
 
 def clash(earlier: Rule, later: Rule) -> str | None:

@@ -74,7 +74,7 @@ def to_dict(settings: RoutingSettings) -> dict[str, Any]:
         "rules": [_rule_dict(rule) for rule in settings.rules],
         "maintenance": [
             _without_empty({
-                "account": window.account, "from": window.begin.isoformat(), "until": window.end.isoformat(),
+                "account": window.account, "from": _moment_text(window.begin), "until": _moment_text(window.end),
                 "methods": sorted(window.methods), "reason": window.reason,
             })
             for window in settings.maintenance
@@ -228,8 +228,7 @@ def _when(value: object, path: str) -> When:
         readers.refuse(f"{path}.methods", 'BINs are of cards: the methods must be ["card"].', "bad_bin")
     for first, last in when.bins if when.networks else ():
         if not cards.networks_within(first, last) & when.networks:
-            detail = f"No card from {first:06} to {last:06} is of the rule's networks."
-            readers.refuse(f"{path}.bins", detail, "bad_bin")
+            readers.refuse(f"{path}.bins", "One of its ranges has no cards of the rule's networks.", "bad_bin")
     return when
 
 
@@ -289,6 +288,10 @@ def _when_dict(when: When) -> dict[str, Any]:
         "countries": sorted(when.countries), "segments": sorted(when.segments), "metadata": dict(when.metadata),
         "hours": hours,
     })  # fmt: skip
+
+
+def _moment_text(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _clock_text(minutes: int) -> str:
