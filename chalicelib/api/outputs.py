@@ -357,6 +357,58 @@ class Price(Output):
     fixed: dict[str, Annotated[int, Field(description="Minor units, by currency.")]]
 
 
+class Guardrail(Output):
+    """When a variant is given up."""
+
+    margin: Annotated[int, Field(description="Points of success rate that it may be worse by.")]
+    payments: Annotated[int, Field(description="Of each arm, before anything is said.")]
+
+
+class Experiment(Output):
+    """A share of payments that goes another way for a while."""
+
+    name: str
+    share: Annotated[int, Field(description="Percent, 5 to 30.")]
+    start: Time
+    stop: Time
+    when: RoutingWhen
+    by: Literal["priority", "score", "value"]
+    accounts: list[str]
+    settle: Annotated[int, Field(description="Seconds after which a payment counts.")]
+    guardrail: Guardrail
+    ended_at: Annotated[Time | None, Field(description="When the guardrail ended it.")] = None
+    ended_because: str | None = None
+
+
+class ArmCounts(Output):
+    """What came of the payments of one arm."""
+
+    payments: int
+    successes: int
+
+
+class Difference(Output):
+    """Success rate of the variant minus that of the control, and its 95 % interval (Newcombe)."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+class ExperimentResult(Output):
+    """What has come of an experiment."""
+
+    object: Literal["experiment"]
+    name: str
+    status: Literal["scheduled", "running", "stopped", "ended"]
+    reason: Annotated[str | None, Field(description="Why its guardrail ended it.")]
+    counted_until: Annotated[Time, Field(description="Payments created since do not count yet.")]
+    control: ArmCounts
+    variant: ArmCounts
+    difference: Difference
+    summary: str
+
+
 class RoutingSettings(Output):
     """A merchant's routing rules."""
 
@@ -367,6 +419,7 @@ class RoutingSettings(Output):
     rules: list[RoutingRule]
     maintenance: list[Maintenance]
     costs: dict[str, Price]
+    experiments: list[Experiment]
 
 
 class PassedOver(Output):
@@ -462,6 +515,10 @@ class ProviderAccountList(Listed[ProviderAccount]):
 
 class ProviderList(Listed[Provider]):
     """All providers, in one page."""
+
+
+class ExperimentList(Listed[ExperimentResult]):
+    """All experiments, in one page."""
 
 
 class AttemptList(Listed[Attempt]):

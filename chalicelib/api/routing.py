@@ -5,7 +5,7 @@ from __future__ import annotations
 from chalicelib.api import schemas, views
 from chalicelib.api.http import Api, Call, Reply
 from chalicelib.api.payments import wish_of
-from chalicelib.services import rule_books, simulation
+from chalicelib.services import experiments, rule_books, simulation
 
 api = Api(__name__)
 
@@ -28,6 +28,13 @@ def put_routing(call: Call, body: schemas.RoutingIn) -> Reply:
     given = body.model_dump(exclude={"version"}, exclude_unset=True)
     stored = rule_books.put_routing(call.kit, call.tenant, given, body.version, by=call.key_id)
     return Reply(views.routing_settings(stored, call.tenant))
+
+
+@api.route("/v1/routing/experiments", scope="routing:read", response="ExperimentList")
+def list_experiments(call: Call) -> Reply:
+    """List the experiments of the routing rules, with what has come of each."""
+    found = experiments.standings(call.kit, call.tenant)
+    return Reply({"data": [views.experiment(standing, call.kit.now()) for standing in found], "next_cursor": None})
 
 
 @api.route(

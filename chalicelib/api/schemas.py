@@ -197,6 +197,7 @@ class RoutingRulesIn(Input):
     rules: Annotated[Any, Field(description="See RoutingRule; the first one that fits decides.")] = ()
     maintenance: Annotated[Any, Field(description="See Maintenance.")] = ()
     costs: Annotated[Any, Field(description="By account or provider; see Price.")] = None
+    experiments: Annotated[Any, Field(description="See Experiment.")] = ()
 
 
 class RoutingIn(RoutingRulesIn):

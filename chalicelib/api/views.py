@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from chalicelib.domain.routing_rules import RoutingSettings
     from chalicelib.providers.base import Connection
     from chalicelib.services.accounts import ConnectionTest
+    from chalicelib.services.experiments import Standing
     from chalicelib.services.health import MethodHealth, ProviderHealth
     from chalicelib.services.simulation import Simulation
     from chalicelib.storage.rule_books import Stored
@@ -234,6 +235,27 @@ def routing_settings(shown: Stored[RoutingSettings], tenant: Tenant) -> dict[str
 def _stored(name: str, shown: Stored[Any], tenant: Tenant) -> dict[str, object]:
     updated_at = None if shown.updated_at is None else moment(shown.updated_at)
     return {"object": name, "mode": tenant.mode, "version": shown.version, "updated_at": updated_at}
+
+
+def experiment(shown: Standing, now: datetime) -> dict[str, object]:
+    """An experiment, and what has come of it."""
+    one, result = shown.experiment, shown.result
+    status = "ended" if one.ended_at else "scheduled" if now < one.start else "running" if now < one.stop else "stopped"
+    return {
+        "object": "experiment",
+        "name": one.name,
+        "status": status,
+        "reason": one.ended_because,
+        "counted_until": moment(one.counted_until(now)),
+        "control": {"payments": shown.control.payments, "successes": shown.control.successes},
+        "variant": {"payments": shown.variant.payments, "successes": shown.variant.successes},
+        "difference": {
+            "estimate": round(result.difference, 4),
+            "low": round(result.low, 4),
+            "high": round(result.high, 4),
+        },
+        "summary": result.sentence,
+    }
 
 
 def routing_simulation(shown: Simulation) -> dict[str, object]:

@@ -84,6 +84,7 @@ class Decision:
     skipped: Mapping[str, str]  # account → reason
     reason: str  # one sentence for people
     draws: Mapping[str, float | None] | None = None  # of a weighted split, by entry of the rule: the least comes first
+    experiment: str | None = None  # and the arm: "name/control"
     seed: str | None = None  # of the draws, where scores decided
     scores: Sequence[Score] = ()  # best first
     breakers: Mapping[str, str] = field(default_factory=dict)  # provider → status, unless all may pass
@@ -100,6 +101,8 @@ class Decision:
             "chosen": self.chosen.account if self.chosen else None,
             "reason": self.reason,
         }
+        if self.experiment is not None:
+            told["experiment"] = self.experiment
         if self.draws is not None:
             told["split"] = {entry: None if draw is None else round(draw, 6) for entry, draw in self.draws.items()}
         if self.seed is not None:
@@ -128,14 +131,35 @@ def decide(
     known: Known | None = None,
     refused: frozenset[str] = frozenset(),
 ) -> Decision:
-    """Choose the account for a payment's next attempt; ``refused`` are providers that had no permit left."""
+    """Choose the account for a payment's next attempt; ``refused`` are providers that had no permit left.
+
+    An experiment's variant that leaves nobody does not fail the payment: it goes by the rules then, and counts
+    as the variant all the same.
+    """
     rule = settings.rule_for(asked)
+    decision = _decide(settings, rule, candidates, attempts, asked, known, refused)
+    if decision.chosen is None and asked.experiment is not None:
+        ordinary = settings.rule_for(replace(asked, experiment=None))
+        return _decide(settings, ordinary, candidates, attempts, asked, known, refused)
+    return decision
+
+
+def _decide(
+    settings: RoutingSettings,
+    rule: Rule,
+    candidates: Sequence[Candidate],
+    attempts: Sequence[Attempt],
+    asked: Asked,
+    known: Known | None,
+    refused: frozenset[str],
+) -> Decision:
+    """A decision by one rule."""
     accounts = {candidate.account: candidate for candidate in candidates}
     draws = routing_rules.split(rule, asked.id) if rule.by == "split" else None
     order = routing_rules.named(list(draws or rule.accounts), {c.account: c.provider for c in candidates})
     order = [account for account in order if account in accounts]
     blind = known is not None and known.is_missing
-    decision = Decision(None, rule.name, order, {}, "", draws=draws, is_blind=blind)
+    decision = Decision(None, rule.name, order, {}, "", draws=draws, experiment=asked.experiment, is_blind=blind)
 
     stop = _why_no_further(attempts)
     if stop:

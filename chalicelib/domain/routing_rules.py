@@ -18,6 +18,8 @@ from chalicelib.domain.scoring import Cost
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from chalicelib.domain.experiments import Experiment
+
 By = Literal["priority", "split", "score", "value"]
 DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _DAY = 24 * 60  # minutes
@@ -39,6 +41,7 @@ class Asked:
     country: str | None = None  # the customer's, as the merchant gave it
     segment: str | None = None  # the customer's, as the merchant gave it
     at: datetime | None = None  # when the payment was created: its rule stays the same as long as it lives
+    experiment: str | None = None  # the one it takes part in, and its arm: "name/variant"
     id: str = ""  # the payment's: what chance there is in a decision is drawn from it
 
 
@@ -183,10 +186,20 @@ class RoutingSettings:
     rules: Sequence[Rule] = ()
     maintenance: Sequence[Maintenance] = ()
     costs: Mapping[str, Price] = field(default_factory=dict)  # by account id, or provider
+    experiments: Sequence[Experiment] = ()
 
     def rule_for(self, asked: Asked) -> Rule:
-        """The first rule that fits; the defaults stand behind the merchant's own."""
+        """The first rule that fits; the defaults stand behind the merchant's own, and a variant goes before all."""
+        variant = self._variant(asked.experiment)
+        if variant is not None:
+            return variant.rule()
         return next(rule for rule in (*self.rules, *DEFAULT_RULES) if rule.when.misses(asked) is None)
+
+    def _variant(self, experiment: str | None) -> Experiment | None:
+        """The experiment whose variant a payment was given, unless that has been given up since."""
+        name, _, arm = (experiment or "").rpartition("/")
+        found = next((one for one in self.experiments if one.name == name), None)
+        return found if found is not None and arm == "variant" and found.ended_at is None else None
 
     def cost_of(self, account: str, provider: str, currency: str) -> Cost | None:
         """What a payment costs at an account; None if nobody has said."""

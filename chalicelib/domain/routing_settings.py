@@ -13,6 +13,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any, get_args
 
 from chalicelib.domain import cards, readers
+from chalicelib.domain.experiments import MAX_SHARE, MIN_SHARE, Experiment, Guardrail
 from chalicelib.domain.money import EXPONENTS
 from chalicelib.domain.routing_rules import DAYS, By, Hours, Maintenance, Price, RoutingSettings, Rule, When, clash
 
@@ -28,12 +29,19 @@ MAX_MAINTENANCE = 50
 MAX_COSTS = 100
 MAX_BYTES = 128 * 1024  # as stored; a DynamoDB row holds 400 KB, and reading one costs by its size
 
+MAX_EXPERIMENTS = 10
+
+_MAX_EXPERIMENT = timedelta(days=90)
+_MAX_SETTLE = 86_400  # seconds
+_MAX_MARGIN = 50  # points
+_MIN_PAYMENTS, _MAX_PAYMENTS = 50, 100_000
 _MAX_MAINTENANCE = timedelta(days=30)
 _MAX_BASIS_POINTS = 5_000  # half of the amount: more is a slip
 _METHODS = ("upi", "card", "netbanking", "wallet")
 _WHOLE = 100  # percent
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.,&+/-]{0,59}")
 _CODE = re.compile(r"[A-Za-z0-9_]{1,32}")
+_EXPERIMENT_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _LABEL = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 _TARGET = re.compile(r"[A-Za-z0-9_]{1,64}")
 _BIN = re.compile(r"([1-9][0-9]{5})(?:-([1-9][0-9]{5}))?", re.ASCII)
@@ -57,8 +65,13 @@ def parse(data: object, accounts: Mapping[str, str]) -> RoutingSettings:
         _check_costs(settings, rule, accounts, f"rules.{place}.by")
     for number, window in enumerate(settings.maintenance):
         _check_known([window.account], known, [f"maintenance.{number}.account"])
+    for number, experiment in enumerate(settings.experiments):
+        places = [f"experiments.{number}.accounts.{place}" for place in range(len(experiment.accounts))]
+        _check_known(experiment.accounts, known, places)
+        _check_costs(settings, experiment.rule(), accounts, f"experiments.{number}.by")
+    _check_names("experiments", [experiment.name for experiment in settings.experiments])
     _check_known(list(settings.costs), known, ["costs"] * len(settings.costs))
-    _check_names(settings.rules)
+    _check_names("rules", [rule.name for rule in settings.rules])
     for (_, earlier), (number, later) in combinations(enumerate(settings.rules), 2):
         reason = clash(earlier, later)
         if reason is not None:
@@ -83,6 +96,7 @@ def to_dict(settings: RoutingSettings) -> dict[str, Any]:
             account: {"basis_points": price.basis_points, "fixed": dict(price.fixed)}
             for account, price in settings.costs.items()
         },
+        "experiments": [_experiment_dict(experiment) for experiment in settings.experiments],
     }  # fmt: skip
 
 
@@ -125,11 +139,11 @@ def _check_costs(settings: RoutingSettings, rule: Rule, accounts: Mapping[str, s
                 readers.refuse(path, detail, "missing_costs")
 
 
-def _check_names(rules: Sequence[Rule]) -> None:
+def _check_names(field: str, names: Sequence[str]) -> None:
     first: dict[str, int] = {}
-    for place, rule in enumerate(rules):
-        if first.setdefault(rule.name, place) != place:
-            readers.refuse(f"rules.{place}.name", f"Rule {first[rule.name]} has this name.")
+    for place, name in enumerate(names):
+        if first.setdefault(name, place) != place:
+            readers.refuse(f"{field}.{place}.name", f"Entry {first[name]} has this name.")
 
 
 # -- one value: each reader takes it and its path --------------------------------------------------
@@ -261,6 +275,32 @@ def _maintenance(value: object, path: str) -> Maintenance:
     return Maintenance(begin=begin, end=end, **given)
 
 
+def _experiment(value: object, path: str) -> Experiment:
+    given = readers.fields(value, path, _EXPERIMENT, ("name", "share", "start", "stop"))
+    start, stop = given["start"], given["stop"]
+    if not start < stop <= start + _MAX_EXPERIMENT:
+        detail = f"An experiment stops after it starts, and within {_MAX_EXPERIMENT.days} days."
+        readers.refuse(f"{path}.stop", detail, "bad_time")
+    return Experiment(**given)
+
+
+def _guardrail(value: object, path: str) -> Guardrail:
+    return Guardrail(**readers.fields(value, path, _GUARDRAIL))
+
+
+def _experiment_dict(experiment: Experiment) -> dict[str, Any]:
+    ended = {
+        "ended_at": experiment.ended_at and _moment_text(experiment.ended_at),
+        "ended_because": experiment.ended_because,
+    }
+    return {
+        "name": experiment.name, "share": experiment.share, "start": _moment_text(experiment.start),
+        "stop": _moment_text(experiment.stop), "when": _when_dict(experiment.when), "by": experiment.by,
+        "accounts": list(experiment.accounts), "settle": experiment.settle,
+        "guardrail": {"margin": experiment.guardrail.margin, "payments": experiment.guardrail.payments},
+    } | _without_empty(ended)  # fmt: skip
+
+
 def _price(value: object, path: str) -> Price:
     return Price(**readers.fields(value, path, _PRICE, ("basis_points",)))
 
@@ -330,6 +370,22 @@ _RULE: Mapping[str, Reader] = {
 _MAINTENANCE: Mapping[str, Reader] = {
     "account": _target, "from": _moment, "until": _moment, "methods": _methods, "reason": _free,
 }  # fmt: skip
+_GUARDRAIL: Mapping[str, Reader] = {
+    "margin": readers.whole(1, _MAX_MARGIN), "payments": readers.whole(_MIN_PAYMENTS, _MAX_PAYMENTS),
+}  # fmt: skip
+_EXPERIMENT: Mapping[str, Reader] = {
+    "name": _text(_EXPERIMENT_NAME, "A name is 1 to 40 of a-z, 0-9, _ and -, beginning with a letter."),
+    "share": readers.whole(MIN_SHARE, MAX_SHARE),
+    "start": _moment,
+    "stop": _moment,
+    "when": _when,
+    "by": readers.one_of(("priority", "score", "value")),
+    "accounts": readers.array(_target, MAX_LISTED),
+    "settle": readers.whole(0, _MAX_SETTLE),
+    "guardrail": _guardrail,
+    "ended_at": _moment,
+    "ended_because": _free,
+}
 _PRICE: Mapping[str, Reader] = {
     "basis_points": readers.whole(0, _MAX_BASIS_POINTS),
     "fixed": readers.table(readers.currency, _fixed, len(EXPONENTS)),
@@ -338,4 +394,5 @@ _FIELDS: Mapping[str, Reader] = {
     "rules": readers.array(_rule, MAX_RULES),
     "maintenance": readers.array(_maintenance, MAX_MAINTENANCE),
     "costs": readers.table(_target, _price, MAX_COSTS),
+    "experiments": readers.array(_experiment, MAX_EXPERIMENTS),
 }

@@ -87,6 +87,7 @@ def asked_by(payment: Payment) -> Asked:
         country=payment.customer.get("country"),
         segment=payment.customer.get("segment"),
         at=payment.created_at,
+        experiment=payment.experiment,
         id=payment.id,
     )
 

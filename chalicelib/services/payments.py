@@ -20,13 +20,15 @@ from chalicelib.domain.errors import (
     PaymentError,
     StateConflict,
 )
+from chalicelib.domain.experiments import assigned
 from chalicelib.domain.model import Payment, PaymentState
 from chalicelib.domain.outcome import Charge, ChargeStatus
+from chalicelib.domain.risk import BLOCK
 from chalicelib.domain.states import ATTEMPT_OPEN, PAYMENT_FINAL, AttemptStatus, OperationStatus, PaymentStatus
 from chalicelib.observability import logger, metric
 from chalicelib.providers.base import BadSignature
 from chalicelib.services import screening
-from chalicelib.services.attempts import account_of, alarm_mismatch, charge_ref, close_unpaid, look_up, record
+from chalicelib.services.attempts import account_of, alarm_mismatch, asked_by, charge_ref, close_unpaid, look_up, record
 from chalicelib.services.kit import committed, load_state, pause, settle
 from chalicelib.services.operations import close_operation
 from chalicelib.services.tokens import resolved
@@ -76,6 +78,9 @@ def create(kit: Kit, tenant: Tenant, wish: NewPayment, idem: Idem) -> PaymentSta
         payment = drafted(kit, merchant, wish, method, now)
         judged = screening.judge(kit, merchant, payment, now)
         payment = replace(payment, risk=judged.verdict.record())
+        if judged.verdict.decision != BLOCK:
+            taken = assigned(merchant.routing.experiments, asked_by(payment), now)
+            payment = replace(payment, experiment=taken)
         before = PaymentState(payment, order=order)
         change = lifecycle.create(payment, order, replaced, kit.timing, now)
         state = change.state(before)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from chalicelib.domain import ids, routing
 from chalicelib.domain.errors import InvalidRequest
+from chalicelib.domain.experiments import assigned
 from chalicelib.domain.routing_rules import DEFAULT_RULES
 from chalicelib.services import health, screening
 from chalicelib.services.attempts import asked_by, candidates
@@ -52,14 +53,16 @@ def simulate(kit: Kit, tenant: Tenant, wish: NewPayment, given: Mapping[str, obj
     now = kit.now()
     payment = drafted(kit, merchant, wish, resolved(kit, tenant, wish.method), now)
     judged = screening.judge(kit, merchant, payment, now)
+    payment = replace(payment, experiment=assigned(merchant.routing.experiments, asked_by(payment), now))
     asked, settings, accounts = asked_by(payment), merchant.routing, candidates(kit, merchant)
     rule = settings.rule_for(asked)
     known = health.known(kit, merchant, payment, now, with_tallies=rule.by in ("score", "value"))
     decision = routing.decide(settings, accounts, (), asked, known)
     counted: Counter[str] = Counter()
-    by_chance = rule.by == "split" or bool(decision.scores)
+    by_chance = rule.by == "split" or bool(decision.scores) or asked.experiment is not None
     for _ in range(_TIMES if by_chance else 1):
         another = replace(asked, id=ids.new_id("pay", now))
+        another = replace(another, experiment=assigned(settings.experiments, another, now))
         like = routing.decide(settings, accounts, (), another, replace(known, seed=f"{another.id}-1"))
         if like.chosen is not None:
             counted[like.chosen.account] += 1

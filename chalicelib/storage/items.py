@@ -115,6 +115,7 @@ class PaymentItem(_Indexed, discriminator="payment"):
     return_url = UnicodeAttribute(null=True)
     description = UnicodeAttribute(null=True)
     metadata = JSON(null=True)
+    experiment = UnicodeAttribute(null=True)
     risk = JSON()
     created_at = UTCDateTimeAttribute()
     updated_at = UTCDateTimeAttribute()

@@ -58,7 +58,7 @@ def test_every_route_is_in_the_document_and_nothing_else(api: Api, document: dic
         if method not in ("HEAD", "OPTIONS") and not entry.view_function.__name__.startswith("refuse")
     }
     assert {(path, method) for path, item in document["paths"].items() for method in item} == served
-    assert len(served) == 38
+    assert len(served) == 39
 
 
 def test_every_reference_resolves(document: dict[str, Any]) -> None:
@@ -239,7 +239,7 @@ def test_the_manual_has_every_code_and_no_other(manual: str) -> None:
 def test_the_manual_names_every_field_of_every_object(manual: str) -> None:
     for name in ("Order", "Payment", "Refund", "Attempt", "Operation", "Event", "Journal", "Token", "CardShown",
                  "ProviderAccount", "ConnectionTest", "Risk", "RiskHit", "RiskSettings", "RiskRules", "RiskLists",
-                 "RiskLimit", "RoutingSettings", "RoutingRule", "RoutingWhen", "Maintenance", "Price", "RoutingSimulation"):  # fmt: skip
+                 "RiskLimit", "RoutingSettings", "RoutingRule", "RoutingWhen", "Maintenance", "Price", "RoutingSimulation", "Experiment", "Guardrail", "ExperimentResult", "Difference"):  # fmt: skip
         for field in (info.alias or field for field, info in getattr(outputs, name).model_fields.items()):
             assert f"`{field}`" in manual or f'"{field}"' in manual, (name, field)
     for name in (

@@ -38,6 +38,10 @@ FULL: dict[str, Any] = {
     ],
     "maintenance": [{"account": "stripe", "from": "2026-12-24T18:00:00.000Z", "until": "2026-12-25T06:00:00.000Z", "methods": ["card"], "reason": "announced"}],
     "costs": {"razorpay": {"basis_points": 200, "fixed": {}}, "acc_b": {"basis_points": 290, "fixed": {"INR": 300, "JPY": 0}}},
+    "experiments": [{
+        "name": "try-b", "share": 10, "start": "2026-12-01T00:00:00.000Z", "stop": "2026-12-31T00:00:00.000Z", "when": {"methods": ["upi"]}, "by": "score",
+        "accounts": ["acc_b"], "settle": 600, "guardrail": {"margin": 5, "payments": 200}, "ended_at": "2026-12-05T00:00:00.000Z", "ended_because": "worse",
+    }],
 }  # fmt: skip
 
 
@@ -68,7 +72,7 @@ def test_all_that_can_be_said_is_understood_and_comes_back_as_it_was_said() -> N
 
 def test_what_is_left_out_has_its_default_and_is_not_stored() -> None:
     assert parse({}, ACCOUNTS) == RoutingSettings() == from_stored({})
-    assert to_stored(parse({"rules": [], "costs": {}, "maintenance": []}, ACCOUNTS)) == {}
+    assert to_stored(parse({"rules": [], "costs": {}, "maintenance": [], "experiments": []}, ACCOUNTS)) == {}
     (only,) = parse(rule(), ACCOUNTS).rules
     assert (only.by, only.accounts, only.when) == ("priority", (), When())
     assert parse(rule(weights={"acc_a": 100}), ACCOUNTS).rules[0].by == "split"
