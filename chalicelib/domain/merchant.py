@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from chalicelib.domain.retrying import RetryPolicy
 from chalicelib.domain.risk import RiskRules
 
 if TYPE_CHECKING:
@@ -82,6 +83,7 @@ class Merchant:
     webhook_url: str | None = None
     webhook_secret: str | None = field(default=None, repr=False)
     lookup_key: bytes = field(default=b"", repr=False)  # keys the hashes of customers, cards and secrets
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
 
     def account(self, account_id: str) -> Account | None:
         """The account of that id, if the merchant has it."""

@@ -9,34 +9,21 @@ drop the ones whose provider is down, and where the rule says so scores order th
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
 from chalicelib.domain import scoring
 from chalicelib.domain.breaker import Breaker, Status, admit
-from chalicelib.domain.errors import ErrorClass
-from chalicelib.domain.states import AttemptStatus
+from chalicelib.domain.retrying import LONGEST_WAIT, RetryPolicy, asked_to_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from chalicelib.domain.model import Attempt
     from chalicelib.domain.scoring import Score, Tally
 
-MAX_ATTEMPTS = 3
-MAX_PROVIDERS = 2
-
-# After these another provider may do better; after the issuer, the customer or risk said no, nobody will.
-FAIL_OVER = frozenset(
-    {
-        ErrorClass.RATE_LIMITED,
-        ErrorClass.PROVIDER_UNAVAILABLE,
-        ErrorClass.TECHNICAL_DECLINE,
-        ErrorClass.CONFIG,
-    }
-)
-# After these the same provider may do better on a second try.
-RETRY_SAME = frozenset({ErrorClass.RATE_LIMITED, ErrorClass.TECHNICAL_DECLINE})
+_POLICY = RetryPolicy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +115,7 @@ class Decision:
     held: bool = False  # nobody is left, and breakers are the cause
     needs_permit: bool = False  # the chosen provider's breaker has to admit the call
     is_blind: bool = False  # without scores and breakers: they could not be read
+    wait_until: datetime | None = None  # nobody is left now, but then somebody is who asked us to wait
 
     def as_dict(self) -> Mapping[str, object]:
         """As stored with the attempt and shown by the API; what played no part is left out."""
@@ -147,13 +135,10 @@ class Decision:
         return told
 
 
-def may_try_again(attempt: Attempt) -> bool:
+def may_try_again(attempt: Attempt, policy: RetryPolicy = _POLICY) -> bool:
     """Whether the end of ``attempt`` leaves room for another one, before limits are counted."""
-    if attempt.status is AttemptStatus.NOT_SENT:
-        return True
-    if attempt.status is not AttemptStatus.DECLINED or attempt.error is None:
-        return False
-    return attempt.error.error_class in FAIL_OVER
+    after = policy.after(attempt)
+    return after is not None and (after.same_provider or after.other_provider)
 
 
 def decide(
@@ -163,23 +148,32 @@ def decide(
     asked: Asked,
     known: Known | None = None,
     refused: frozenset[str] = frozenset(),
+    *,
+    policy: RetryPolicy = _POLICY,
+    expires_at: datetime | None = None,
 ) -> Decision:
-    """Choose the account for a payment's next attempt; ``refused`` are providers that had no permit left."""
+    """Choose the account for a payment's next attempt; ``refused`` are providers that had no permit left.
+
+    Time counts only where it is ``known``: nobody is waited for past ``expires_at``, the payment's end.
+    """
     rule = next((r for r in rules if r.matches(asked)), None)
     accounts = {candidate.account: candidate for candidate in candidates}
     order = [a for a in (rule.accounts if rule else accounts) if a in accounts]
     name = rule.name if rule else "default"
     blind = known is not None and known.is_missing
 
-    stop = _why_no_further(attempts)
+    stop = _why_no_further(attempts, policy, known.at if known else None)
     if stop:
         return Decision(None, name, order, {}, stop, is_blind=blind)
 
     skipped: dict[str, str] = {}
     for account in order:
-        why = _why_not(accounts[account], asked) or _why_not_again(accounts[account], attempts)
+        why = _why_not(accounts[account], asked) or _why_not_again(accounts[account], attempts, policy)
         if why:
             skipped[account] = why
+    able = [account for account in order if account not in skipped]
+    waits = {a: until for a in able if known and (until := asked_to_wait(attempts, a, known.at))}
+    skipped |= {account: f"asked us to wait until {until:%H:%M:%S} UTC" for account, until in waits.items()}
     left = [accounts[account] for account in order if account not in skipped]
     seen = {} if known is None else {c.provider: known.breaker(c.provider) for c in left}
     held = {c.account: why for c in left if known and (why := _why_held(c, seen[c.provider], known.at, refused))}
@@ -188,10 +182,16 @@ def decide(
     left = [candidate for candidate in left if candidate.account not in held]
     if not left:
         reason = "No provider can take this payment."
-        if held:
+        wait_until = _worth_waiting(waits.values(), known, policy.ends_at(attempts), expires_at)
+        if wait_until:
+            reason = f"Whoever can take this payment {skipped[min(waits, key=waits.__getitem__)]}."
+        elif waits:
+            reason = "Whoever could take this payment asked us to wait for longer than it may."
+        if held and not wait_until:
             reason = "Every provider that could take this payment is failing right now; try again in a minute."
         return Decision(
-            None, name, order, skipped, reason, breakers=breakers, held=bool(held), is_blind=blind
+            None, name, order, skipped, reason, breakers=breakers, held=bool(held), is_blind=blind,
+            wait_until=wait_until,
         )  # fmt: skip
 
     scores: Sequence[Score] = ()
@@ -246,15 +246,30 @@ def _why_held(candidate: Candidate, breaker: Breaker, at: datetime, refused: fro
     return f"its breaker is open: {breaker.reason}"
 
 
-def _why_no_further(attempts: Sequence[Attempt]) -> str | None:
+def _why_no_further(attempts: Sequence[Attempt], policy: RetryPolicy, at: datetime | None) -> str | None:
     if not attempts:
         return None
     last = attempts[-1]
-    if not may_try_again(last):
+    if not may_try_again(last, policy):
         return f"Attempt {last.number} ended {last.status}; another provider could not change that."
-    if len(attempts) >= MAX_ATTEMPTS:
-        return f"All {MAX_ATTEMPTS} attempts are used."
+    if len(attempts) >= policy.max_attempts:
+        return f"All {policy.max_attempts} attempts are used."
+    end = policy.ends_at(attempts)
+    if at is not None and end is not None and at >= end:
+        return f"No attempt begins more than {policy.max_seconds} seconds after the first one."
     return None
+
+
+def _worth_waiting(
+    waits: Collection[datetime], known: Known | None, end: datetime | None, expires_at: datetime | None
+) -> datetime | None:
+    """When the first of those who asked us to wait can be tried, unless that is too far off for this payment."""
+    if not waits or known is None:
+        return None
+    until = min(waits)
+    limits = [limit for limit in (end, expires_at) if limit is not None]
+    is_worth = until <= known.at + timedelta(seconds=LONGEST_WAIT) and all(until < limit for limit in limits)
+    return until if is_worth else None
 
 
 def _why_not(candidate: Candidate, asked: Asked) -> str | None:
@@ -272,15 +287,17 @@ def _why_not(candidate: Candidate, asked: Asked) -> str | None:
     return f"needs {', '.join(missing)}" if missing else None
 
 
-def _why_not_again(candidate: Candidate, attempts: Sequence[Attempt]) -> str | None:
+def _why_not_again(candidate: Candidate, attempts: Sequence[Attempt], policy: RetryPolicy) -> str | None:
+    if not attempts:
+        return None
     used = {attempt.account for attempt in attempts}
+    after = policy.after(attempts[-1])
+    if candidate.account != attempts[-1].account and (after is None or not after.other_provider):
+        return f"attempt {attempts[-1].number} may not be followed by one at another provider"
     if candidate.account not in used:
-        return f"would be provider {len(used) + 1} of at most {MAX_PROVIDERS}" if len(used) >= MAX_PROVIDERS else None
+        if len(used) >= policy.max_providers:
+            return f"would be provider {len(used) + 1} of at most {policy.max_providers}"
+        return None
     last = [attempt for attempt in attempts if attempt.account == candidate.account][-1]
-    if last.status is AttemptStatus.NOT_SENT and (
-        last.error is None or last.error.error_class is not ErrorClass.CONFIG
-    ):
-        return None
-    if last.error is not None and last.error.error_class in RETRY_SAME:
-        return None
-    return f"attempt {last.number} there ended {last.status}"
+    there = policy.after(last)
+    return None if there is not None and there.same_provider else f"attempt {last.number} there ended {last.status}"

@@ -161,6 +161,7 @@ class AttemptItem(_Indexed, discriminator="attempt"):
     error = JSON(null=True)
     resolves = NumberAttribute()
     not_found = NumberAttribute()
+    retry_at = UTCDateTimeAttribute(null=True)
 
 
 class OperationItem(_Indexed, discriminator="operation"):

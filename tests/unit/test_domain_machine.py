@@ -73,7 +73,7 @@ class PaymentLife(RuleBasedStateMachine):
         if start in ("sent", *_EARLY):
             self.story.send()
         if start in _EARLY:  # most sequences would end before they got here by themselves
-            self.story.hear(_EARLY[start], may_continue=self._may_continue)
+            self.story.hear(_EARLY[start], next_within=self._next_within)
 
     # -- helpers -----------------------------------------------------------------------------------
 
@@ -81,8 +81,9 @@ class PaymentLife(RuleBasedStateMachine):
         payment = self.story.payment
         return routing.decide([], CANDIDATES, attempts, routing.Asked("upi", "INR", payment.amount, payment.capture))
 
-    def _may_continue(self, attempts: Sequence[Attempt]) -> bool:
-        return self.story.now < self.story.payment.expires_at and self._route(attempts).chosen is not None
+    def _next_within(self, attempts: Sequence[Attempt]) -> float | None:
+        may = self.story.now < self.story.payment.expires_at and self._route(attempts).chosen is not None
+        return TIMING.backoff_cap if may else None
 
     def _attempt(self, pick: int) -> Attempt:
         return self.story.state.attempts[pick % len(self.story.state.attempts)]
@@ -181,7 +182,7 @@ class PaymentLife(RuleBasedStateMachine):
         self.story.hear(
             factories.charge(status, **({"amount": attempt.amount} | fields)),
             attempt.number,
-            may_continue=self._may_continue,
+            next_within=self._next_within,
         )
 
     @precondition(_has_attempts)
@@ -204,7 +205,7 @@ class PaymentLife(RuleBasedStateMachine):
                 self._attempt(pick),
                 REFUSED,
                 None,
-                may_continue=self._may_continue,
+                next_within=self._next_within,
                 timing=TIMING,
                 now=story.now,
             )
@@ -229,7 +230,7 @@ class PaymentLife(RuleBasedStateMachine):
             attempt,
             None,
             settle_window=30.0,
-            may_continue=self._may_continue,
+            next_within=self._next_within,
             timing=TIMING,
             now=story.now,
         )
