@@ -409,6 +409,25 @@ class ExperimentResult(Output):
     summary: str
 
 
+class Again(Output):
+    """What may follow an attempt that ended in one way; null seconds are the stage's own."""
+
+    same_provider: bool
+    other_provider: bool
+    backoff: Annotated[int | None, Field(description="Seconds, doubled per attempt; the wait is a random part of it.")]
+    backoff_cap: Annotated[int | None, Field(description="Seconds.")]
+
+
+class RetryPolicy(Output):
+    """When a payment may be tried once more."""
+
+    max_attempts: int
+    max_providers: int
+    max_seconds: Annotated[int, Field(description="After the first attempt began; none begins later.")]
+    errors: Annotated[dict[str, Again], Field(description="By error class, or not_sent.")]
+    providers: Annotated[dict[str, dict[str, Again]], Field(description="By provider, where it differs.")]
+
+
 class RoutingSettings(Output):
     """A merchant's routing rules."""
 
@@ -420,6 +439,7 @@ class RoutingSettings(Output):
     maintenance: list[Maintenance]
     costs: dict[str, Price]
     experiments: list[Experiment]
+    retry: RetryPolicy
 
 
 class PassedOver(Output):

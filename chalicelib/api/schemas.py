@@ -198,6 +198,7 @@ class RoutingRulesIn(Input):
     maintenance: Annotated[Any, Field(description="See Maintenance.")] = ()
     costs: Annotated[Any, Field(description="By account or provider; see Price.")] = None
     experiments: Annotated[Any, Field(description="See Experiment.")] = ()
+    retry: Annotated[Any, Field(description="See RetryPolicy.")] = None
 
 
 class RoutingIn(RoutingRulesIn):

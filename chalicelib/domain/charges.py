@@ -7,7 +7,7 @@ that nothing new was learned.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
@@ -74,7 +74,7 @@ def record_charge(
     attempt: Attempt,
     charge: Charge,
     *,
-    may_continue: Callable[[Sequence[Attempt]], bool],
+    next_within: Callable[[Sequence[Attempt]], float | None],
     timing: Timing,
     authorization_window: float,
     now: datetime,
@@ -82,10 +82,11 @@ def record_charge(
 ) -> Change | None:
     """Take in what a provider says about a charge; raises Mismatch if it is not about our money.
 
-    ``authorization_window`` (seconds) is how long this provider lets an authorization be captured.
+    ``authorization_window`` (seconds) is how long this provider lets an authorization be captured;
+    ``next_within`` says within how many seconds another attempt would begin, or None if there may be none.
     """
     check_charge(attempt, charge)
-    recorder = _Recorder(Draft(state, now), attempt, charge, may_continue, timing, authorization_window, source)
+    recorder = _Recorder(Draft(state, now), attempt, charge, next_within, timing, authorization_window, source)
     if recorder.is_another():
         return recorder.another()
     if attempt.is_open:
@@ -95,6 +96,11 @@ def record_charge(
     if attempt.status in ATTEMPT_LATE or attempt.status is _A.LATE_SUCCEEDED:
         return recorder.late()
     return recorder.another()
+
+
+def retry_at(attempt: Attempt, retry_after: float | None, now: datetime) -> datetime | None:
+    """Until when the attempt's account asks not to be called, after an answer that asks for so many seconds more."""
+    return attempt.retry_at if retry_after is None else now + timedelta(seconds=retry_after)
 
 
 def network_of(method: Mapping[str, str]) -> str | None:
@@ -131,7 +137,7 @@ class _Recorder:
     draft: Draft
     attempt: Attempt
     charge: Charge
-    may_continue: Callable[[Sequence[Attempt]], bool]
+    next_within: Callable[[Sequence[Attempt]], float | None]
     timing: Timing
     authorization_window: float
     source: str
@@ -153,6 +159,7 @@ class _Recorder:
             provider_reference=reference,
             data={**self.attempt.data, **charge.data},
             error=charge.error,
+            retry_at=retry_at(self.attempt, charge.retry_after, self.draft.now),
             **fields,
         )
 
@@ -244,7 +251,7 @@ class _Recorder:
         ended = self.charge.error.error_class if self.charge.error else ErrorClass.DECLINED_CUSTOMER
         told = outcome(self.draft.payment, self.attempt, ended)
         self._set_attempt(_A.DECLINED if status is _C.DECLINED else _A.CANCELED, due_at=watch, resolves=0)
-        return end_attempt(self.draft, self.attempt, self.may_continue, self.timing, self._facts() | told)
+        return end_attempt(self.draft, self.attempt, self.next_within, self.timing, self._facts() | told)
 
     def _waiting(self, status: ChargeStatus) -> Change | None:
         draft, attempt = self.draft, self.attempt
@@ -357,19 +364,20 @@ def new_operation(
 def end_attempt(
     draft: Draft,
     attempt: Attempt,
-    may_continue: Callable[[Sequence[Attempt]], bool],
+    next_within: Callable[[Sequence[Attempt]], float | None],
     timing: Timing,
     facts: dict[str, object],
 ) -> Change:
     """The attempt is definitely over without a charge: go on with another one, or fail the payment."""
     attempts = [attempt if a.id == attempt.id else a for a in draft.before.attempts]
     shown = facts | {"error": error_dict(attempt.error)}
-    if may_continue(attempts):
+    wait = next_within(attempts)
+    if wait is not None:
         draft.set_payment(
             status=_P.PROCESSING,
             open_attempt=None,
             provider_reference=None,
-            due_at=draft.now + timedelta(seconds=timing.backoff_cap + timing.lease),
+            due_at=draft.now + timedelta(seconds=wait + timing.lease),
             needs_attention=False,
         )
         draft.emit(f"attempt.{attempt.status}", facts=shown)
@@ -477,10 +485,11 @@ def record_not_sent(
     error: PaymentError,
     exchange: Exchange | None,
     *,
-    may_continue: Callable[[Sequence[Attempt]], bool],
+    next_within: Callable[[Sequence[Attempt]], float | None],
     timing: Timing,
     now: datetime,
     looked_up: bool = False,
+    retry_after: float | None = None,
 ) -> Change | None:
     """The charge was certainly never made. Only the call itself, or two look-ups, may say so.
 
@@ -490,10 +499,11 @@ def record_not_sent(
         return None
     draft = Draft(state, now)
     watch = now + timedelta(seconds=timing.watch[0]) if looked_up else None
-    ended = draft.set_attempt(attempt, status=_A.NOT_SENT, error=error, due_at=watch, resolves=0)
+    until = retry_at(attempt, retry_after, now)
+    ended = draft.set_attempt(attempt, status=_A.NOT_SENT, error=error, due_at=watch, resolves=0, retry_at=until)
     facts: dict[str, object] = {"attempt": attempt.id} | outcome(state.payment, attempt, error.error_class)
     call = exchange_dict(exchange)
-    return end_attempt(draft, ended, may_continue, timing, facts | ({"call": call} if call else {}))
+    return end_attempt(draft, ended, next_within, timing, facts | ({"call": call} if call else {}))
 
 
 def record_unknown(
@@ -505,11 +515,13 @@ def record_unknown(
     resolved: bool,
     timing: Timing,
     now: datetime,
+    retry_after: float | None = None,
 ) -> Change | None:
     """Still nobody can say. ``resolved`` tells an answerless resolve from the first call."""
     if attempt.status not in (_A.SENT, _A.UNKNOWN):
         return None
     draft = Draft(state, now)
+    attempt = replace(attempt, retry_at=retry_at(attempt, retry_after, now))
     resolves = attempt.resolves + (1 if resolved else 0)
     told = outcome(state.payment, attempt, error.error_class)
     return _wait_or_review(draft, attempt, error, exchange, resolves, attempt.not_found, timing, told)
@@ -533,7 +545,7 @@ def record_not_found(
     exchange: Exchange | None,
     *,
     settle_window: float,
-    may_continue: Callable[[Sequence[Attempt]], bool],
+    next_within: Callable[[Sequence[Attempt]], float | None],
     timing: Timing,
     now: datetime,
 ) -> Change | None:
@@ -548,7 +560,7 @@ def record_not_found(
             ErrorClass.PROVIDER_UNAVAILABLE, ErrorCode.PROVIDER_UNAVAILABLE, "The provider never received the charge."
         )
         return record_not_sent(
-            state, attempt, error, exchange, may_continue=may_continue, timing=timing, now=now, looked_up=True
+            state, attempt, error, exchange, next_within=next_within, timing=timing, now=now, looked_up=True
         )
     error = PaymentError(ErrorClass.TIMEOUT_UNKNOWN, ErrorCode.OUTCOME_UNKNOWN, "The provider does not know it (yet).")
     return _wait_or_review(Draft(state, now), attempt, error, exchange, attempt.resolves + 1, reads, timing)
@@ -574,6 +586,7 @@ def _wait_or_review(
         draft.emit("attempt.manual_review", facts=facts)
         return draft.change()
     draft.set_attempt(attempt, status=_A.UNKNOWN, error=error, resolves=resolves, not_found=not_found)
-    draft.set_payment(due_at=draft.now + timedelta(seconds=wait + timing.lease))
+    unhurried = timing.unhurried(wait, attempt.retry_at, draft.now)
+    draft.set_payment(due_at=draft.now + timedelta(seconds=unhurried + timing.lease))
     draft.emit("attempt.unknown", resolves=resolves, facts=facts)
     return draft.change()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from chalicelib.domain import ledger
 from chalicelib.domain.ids import derived_id, new_id
 from chalicelib.domain.model import Attempt, Change, Event, Journal, Operation, Order, Payment, Reference
+from chalicelib.domain.retrying import DEFAULTS
 from chalicelib.domain.states import (
     ATTEMPT_MOVES,
     OPERATION_MOVES,
@@ -57,13 +58,11 @@ def error_dict(error: PaymentError | None) -> dict[str, object] | None:
     """An error as the API shows it."""
     if error is None:
         return None
-    from chalicelib.domain.routing import FAIL_OVER  # noqa: PLC0415 - routing reads attempts, which read errors
-
     return {
         "code": str(error.code),
         "message": error.message,
         "provider_code": error.provider_code,
-        "retryable": error.error_class in FAIL_OVER,
+        "retryable": error.error_class in DEFAULTS,
     }
 
 

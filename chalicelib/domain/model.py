@@ -128,6 +128,7 @@ class Attempt:
     resolves: int = 0  # how often we asked what became of it
     not_found: int = 0  # how many of those, past the settle window, found nothing
     due_at: datetime | None = None  # set when it is watched after its payment let go of it
+    retry_at: datetime | None = None  # until then its account asked not to be called (Retry-After)
 
     @property
     def is_open(self) -> bool:

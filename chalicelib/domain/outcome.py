@@ -71,6 +71,7 @@ class Charge:
     next_action: Mapping[str, object] | None = None
     data: Mapping[str, str] = field(default_factory=dict)
     exchange: Exchange | None = None
+    retry_after: float | None = None  # seconds, when the provider asked for it
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from chalicelib.domain.charges import new_operation
 from chalicelib.domain.draft import Draft
 from chalicelib.domain.errors import ErrorClass, ErrorCode, PaymentError
 from chalicelib.domain.model import Attempt, PaymentState
+from chalicelib.domain.retrying import RetryPolicy
 from chalicelib.domain.states import (
     PAYMENT_FINAL,
     AttemptStatus,
@@ -23,6 +24,7 @@ from chalicelib.domain.states import (
     OrderStatus,
     PaymentStatus,
 )
+from chalicelib.domain.timing import backoff_wait
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from chalicelib.domain.timing import Timing
 
 _A, _P = AttemptStatus, PaymentStatus
+_POLICY = RetryPolicy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +46,21 @@ class Step:
     wait: float = 0.0
 
 
-def next_step(state: PaymentState, timing: Timing, now: datetime, jitter: Callable[[], float]) -> Step:
+def next_step(
+    state: PaymentState, timing: Timing, now: datetime, jitter: Callable[[], float], policy: RetryPolicy = _POLICY
+) -> Step:
     """What is to be done next with a payment, read off its state alone."""
     payment = state.payment
     if payment.status not in (_P.CREATED, _P.PROCESSING):
         return Step("done")
     attempt = state.open_attempt
     if attempt is None:
-        return Step("retry", timing.backoff_wait(payment.attempts, jitter))
+        base, cap = policy.backoff(state.attempts[-1] if state.attempts else None, timing)
+        return Step("retry", backoff_wait(base, cap, payment.attempts, jitter))
     if attempt.status is _A.SENT:  # its call may still be under way somewhere
         return Step("resolve", max(0.0, (attempt.deadline_at - now).total_seconds()))
     if attempt.status is _A.UNKNOWN and attempt.resolves < len(timing.resolve):
-        return Step("resolve", timing.resolve[attempt.resolves])
+        return Step("resolve", timing.unhurried(timing.resolve[attempt.resolves], attempt.retry_at, now))
     return Step("done")
 
 

@@ -9,35 +9,22 @@ drop the ones whose provider is down, and where the rule says so scores order th
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from chalicelib.domain import routing_rules, scoring
 from chalicelib.domain.breaker import Breaker, Status, admit
-from chalicelib.domain.errors import ErrorClass
-from chalicelib.domain.states import AttemptStatus
+from chalicelib.domain.retrying import LONGEST_WAIT, RetryPolicy, asked_to_wait
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
 
     from chalicelib.domain.model import Attempt
     from chalicelib.domain.routing_rules import Asked, RoutingSettings, Rule
     from chalicelib.domain.scoring import Score, Tally
 
-MAX_ATTEMPTS = 3
-MAX_PROVIDERS = 2
-
-# After these another provider may do better; after the issuer, the customer or risk said no, nobody will.
-FAIL_OVER = frozenset(
-    {
-        ErrorClass.RATE_LIMITED,
-        ErrorClass.PROVIDER_UNAVAILABLE,
-        ErrorClass.TECHNICAL_DECLINE,
-        ErrorClass.CONFIG,
-    }
-)
-# After these the same provider may do better on a second try.
-RETRY_SAME = frozenset({ErrorClass.RATE_LIMITED, ErrorClass.TECHNICAL_DECLINE})
+_POLICY = RetryPolicy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +78,7 @@ class Decision:
     held: bool = False  # nobody is left, and breakers are the cause
     needs_permit: bool = False  # the chosen provider's breaker has to admit the call
     is_blind: bool = False  # without scores and breakers: they could not be read
+    wait_until: datetime | None = None  # nobody is left now, but then somebody is who asked us to wait
 
     def as_dict(self) -> Mapping[str, object]:
         """As stored with the attempt and shown by the API; what played no part is left out."""
@@ -114,13 +102,10 @@ class Decision:
         return told
 
 
-def may_try_again(attempt: Attempt) -> bool:
+def may_try_again(attempt: Attempt, policy: RetryPolicy = _POLICY) -> bool:
     """Whether the end of ``attempt`` leaves room for another one, before limits are counted."""
-    if attempt.status is AttemptStatus.NOT_SENT:
-        return True
-    if attempt.status is not AttemptStatus.DECLINED or attempt.error is None:
-        return False
-    return attempt.error.error_class in FAIL_OVER
+    after = policy.after(attempt)
+    return after is not None and (after.same_provider or after.other_provider)
 
 
 def decide(
@@ -130,17 +115,21 @@ def decide(
     asked: Asked,
     known: Known | None = None,
     refused: frozenset[str] = frozenset(),
+    *,
+    expires_at: datetime | None = None,
 ) -> Decision:
     """Choose the account for a payment's next attempt; ``refused`` are providers that had no permit left.
 
-    An experiment's variant that leaves nobody does not fail the payment: it goes by the rules then, and counts
-    as the variant all the same.
+    Time counts only where it is ``known``: nobody is waited for past ``expires_at``, the payment's end. An
+    experiment's variant that leaves nobody does not fail the payment: it goes by the rules then, and counts as the
+    variant all the same.
     """
     rule = settings.rule_for(asked)
-    decision = _decide(settings, rule, candidates, attempts, asked, known, refused)
+    decision = _decide(settings, rule, candidates, attempts, asked, known, refused, expires_at)
     if decision.chosen is None and asked.experiment is not None:
         ordinary = settings.rule_for(replace(asked, experiment=None))
-        return _decide(settings, ordinary, candidates, attempts, asked, known, refused)
+        instead = _decide(settings, ordinary, candidates, attempts, asked, known, refused, expires_at)
+        return decision if instead.chosen is None and decision.wait_until else instead
     return decision
 
 
@@ -152,8 +141,10 @@ def _decide(
     asked: Asked,
     known: Known | None,
     refused: frozenset[str],
+    expires_at: datetime | None,
 ) -> Decision:
     """A decision by one rule."""
+    policy = settings.retry
     accounts = {candidate.account: candidate for candidate in candidates}
     draws = routing_rules.split(rule, asked.id) if rule.by == "split" else None
     order = routing_rules.named(list(draws or rule.accounts), {c.account: c.provider for c in candidates})
@@ -161,7 +152,7 @@ def _decide(
     blind = known is not None and known.is_missing
     decision = Decision(None, rule.name, order, {}, "", draws=draws, experiment=asked.experiment, is_blind=blind)
 
-    stop = _why_no_further(attempts)
+    stop = _why_no_further(attempts, policy, known.at if known else None)
     if stop:
         return replace(decision, reason=stop)
 
@@ -169,9 +160,12 @@ def _decide(
     for account in order:
         candidate = accounts[account]
         why = _why_not(candidate, asked) or (known and _why_not_now(candidate, asked, settings, known.at))
-        why = why or _why_not_again(candidate, attempts)
+        why = why or _why_not_again(candidate, attempts, policy)
         if why:
             skipped[account] = why
+    able = [account for account in order if account not in skipped]
+    waits = {a: until for a in able if known and (until := asked_to_wait(attempts, a, known.at))}
+    skipped |= {account: f"asked us to wait until {until:%H:%M:%S} UTC" for account, until in waits.items()}
     left = [accounts[account] for account in order if account not in skipped]
     seen = {} if known is None else {c.provider: known.breaker(c.provider) for c in left}
     held = {c.account: why for c in left if known and (why := _why_held(c, seen[c.provider], known.at, refused))}
@@ -180,9 +174,14 @@ def _decide(
     left = [candidate for candidate in left if candidate.account not in held]
     if not left:
         reason = "No provider can take this payment."
-        if held:
+        wait_until = _worth_waiting(waits.values(), known, policy.ends_at(attempts), expires_at)
+        if wait_until:
+            reason = f"Whoever can take this payment {skipped[min(waits, key=waits.__getitem__)]}."
+        elif waits:
+            reason = "Whoever could take this payment asked us to wait for longer than it may."
+        if held and not wait_until:
             reason = "Every provider that could take this payment is failing right now; try again in a minute."
-        return replace(decision, reason=reason, held=bool(held))
+        return replace(decision, reason=reason, held=bool(held), wait_until=wait_until)
 
     scores: Sequence[Score] = ()
     if rule.by in ("score", "value") and known is not None and not blind:
@@ -250,15 +249,30 @@ def _why_held(candidate: Candidate, breaker: Breaker, at: datetime, refused: fro
     return f"its breaker is open: {breaker.reason}"
 
 
-def _why_no_further(attempts: Sequence[Attempt]) -> str | None:
+def _why_no_further(attempts: Sequence[Attempt], policy: RetryPolicy, at: datetime | None) -> str | None:
     if not attempts:
         return None
     last = attempts[-1]
-    if not may_try_again(last):
+    if not may_try_again(last, policy):
         return f"Attempt {last.number} ended {last.status}; another provider could not change that."
-    if len(attempts) >= MAX_ATTEMPTS:
-        return f"All {MAX_ATTEMPTS} attempts are used."
+    if len(attempts) >= policy.max_attempts:
+        return f"All {policy.max_attempts} attempts are used."
+    end = policy.ends_at(attempts)
+    if at is not None and end is not None and at >= end:
+        return f"No attempt begins more than {policy.max_seconds} seconds after the first one."
     return None
+
+
+def _worth_waiting(
+    waits: Collection[datetime], known: Known | None, end: datetime | None, expires_at: datetime | None
+) -> datetime | None:
+    """When the first of those who asked us to wait can be tried, unless that is too far off for this payment."""
+    if not waits or known is None:
+        return None
+    until = min(waits)
+    limits = [limit for limit in (end, expires_at) if limit is not None]
+    is_worth = until <= known.at + timedelta(seconds=LONGEST_WAIT) and all(until < limit for limit in limits)
+    return until if is_worth else None
 
 
 def _why_not(candidate: Candidate, asked: Asked) -> str | None:
@@ -286,15 +300,17 @@ def _why_not_now(candidate: Candidate, asked: Asked, settings: RoutingSettings, 
     return None
 
 
-def _why_not_again(candidate: Candidate, attempts: Sequence[Attempt]) -> str | None:
+def _why_not_again(candidate: Candidate, attempts: Sequence[Attempt], policy: RetryPolicy) -> str | None:
+    if not attempts:
+        return None
     used = {attempt.account for attempt in attempts}
+    after = policy.after(attempts[-1])
+    if candidate.account != attempts[-1].account and (after is None or not after.other_provider):
+        return f"attempt {attempts[-1].number} may not be followed by one at another provider"
     if candidate.account not in used:
-        return f"would be provider {len(used) + 1} of at most {MAX_PROVIDERS}" if len(used) >= MAX_PROVIDERS else None
+        if len(used) >= policy.max_providers:
+            return f"would be provider {len(used) + 1} of at most {policy.max_providers}"
+        return None
     last = [attempt for attempt in attempts if attempt.account == candidate.account][-1]
-    if last.status is AttemptStatus.NOT_SENT and (
-        last.error is None or last.error.error_class is not ErrorClass.CONFIG
-    ):
-        return None
-    if last.error is not None and last.error.error_class in RETRY_SAME:
-        return None
-    return f"attempt {last.number} there ended {last.status}"
+    there = policy.after(last)
+    return None if there is not None and there.same_provider else f"attempt {last.number} there ended {last.status}"

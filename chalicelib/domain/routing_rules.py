@@ -13,6 +13,7 @@ from math import log
 from typing import TYPE_CHECKING, Literal
 from zoneinfo import ZoneInfo
 
+from chalicelib.domain.retrying import RetryPolicy
 from chalicelib.domain.scoring import Cost
 
 if TYPE_CHECKING:
@@ -187,6 +188,7 @@ class RoutingSettings:
     maintenance: Sequence[Maintenance] = ()
     costs: Mapping[str, Price] = field(default_factory=dict)  # by account id, or provider
     experiments: Sequence[Experiment] = ()
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
 
     def rule_for(self, asked: Asked) -> Rule:
         """The first rule that fits; the defaults stand behind the merchant's own, and a variant goes before all."""

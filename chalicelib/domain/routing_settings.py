@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, get_args
 
-from chalicelib.domain import cards, readers
+from chalicelib.domain import cards, readers, retrying
 from chalicelib.domain.experiments import MAX_SHARE, MIN_SHARE, Experiment, Guardrail
 from chalicelib.domain.money import EXPONENTS
 from chalicelib.domain.routing_rules import DAYS, By, Hours, Maintenance, Price, RoutingSettings, Rule, When, clash
@@ -97,12 +97,14 @@ def to_dict(settings: RoutingSettings) -> dict[str, Any]:
             for account, price in settings.costs.items()
         },
         "experiments": [_experiment_dict(experiment) for experiment in settings.experiments],
+        "retry": retrying.to_dict(settings.retry),
     }  # fmt: skip
 
 
 def to_stored(settings: RoutingSettings) -> dict[str, Any]:
     """What has been said: who never chose gets better defaults when they come. ``from_stored`` takes it back."""
-    return {name: value for name, value in to_dict(settings).items() if value}
+    said = to_dict(settings) | {"retry": retrying.to_stored(settings.retry)}
+    return {name: value for name, value in said.items() if value}
 
 
 def from_stored(stored: Mapping[str, Any]) -> RoutingSettings:
@@ -395,4 +397,5 @@ _FIELDS: Mapping[str, Reader] = {
     "maintenance": readers.array(_maintenance, MAX_MAINTENANCE),
     "costs": readers.table(_target, _price, MAX_COSTS),
     "experiments": readers.array(_experiment, MAX_EXPERIMENTS),
+    "retry": retrying.parse,
 }

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +16,7 @@ class Timing:
 
     lease: float  # margin before the sweeper takes over what should have happened
     call: float  # longest a provider call can take: connect plus read time-out, with slack
-    resolve: Sequence[float]  # the workflow's waits before each resolve; at most 10 minutes in all
+    resolve: Sequence[float]  # the workflow's waits before each resolve; at most 10 minutes in all as planned
     sweep: Sequence[float]  # the sweeper's waits after those, then manual review
     poll: float  # how often to ask about something the provider or customer is still deciding
     watch: Sequence[float]  # when to look again at an attempt its payment let go of
@@ -35,6 +36,12 @@ class Timing:
         waits = [*self.operation, *self.sweep]
         return waits[tries - 1] if tries - 1 < len(waits) else None
 
-    def backoff_wait(self, attempts: int, jitter: Callable[[], float]) -> float:
-        """The wait before another attempt: exponential with full jitter (``jitter`` yields 0 to 1)."""
-        return min(self.backoff_cap, self.backoff * 2.0 ** max(attempts - 1, 0)) * jitter()
+    def unhurried(self, wait: float, retry_at: datetime | None, now: datetime) -> float:
+        """``wait`` before asking again, longer if a provider said so, but never longer than any planned wait."""
+        asked = 0.0 if retry_at is None else (retry_at - now).total_seconds()
+        return max(wait, min(asked, max(self.resolve, default=0.0)))
+
+
+def backoff_wait(base: float, cap: float, attempts: int, jitter: Callable[[], float]) -> float:
+    """The seconds before another attempt: exponential with full jitter (``jitter`` yields 0 to 1)."""
+    return min(cap, base * 2.0 ** max(attempts - 1, 0)) * jitter()

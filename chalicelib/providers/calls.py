@@ -100,7 +100,7 @@ def _sort(answer: HttpAnswer, exchange: Exchange, refusal: str | None) -> Answer
         error = PaymentError(ErrorClass.RATE_LIMITED, ErrorCode.RATE_LIMITED, "The provider is busy.", code)
         return NotSent(error, exchange, retry_after)
     if answer.status == _UNAUTHORIZED:
-        return NotSent(misconfigured(code), exchange)
+        return NotSent(misconfigured(code), exchange, retry_after)
     try:
         body = parse_json(answer.body)
     except ValueError:
@@ -120,7 +120,7 @@ def _sort(answer: HttpAnswer, exchange: Exchange, refusal: str | None) -> Answer
         # Something between us and the provider answered, or the provider's answer broke off.
         return Unknown(unknown(f"{code}_unreadable"), exchange, retry_after)
     if answer.status == _FORBIDDEN:
-        return NotSent(misconfigured(code), exchange)
+        return NotSent(misconfigured(code), exchange, retry_after)
     return Answer(answer.status, body, exchange, retry_after)
 
 
@@ -140,7 +140,7 @@ def unknown(code: str) -> PaymentError:
 
 def unreadable(answer: Answer) -> Unknown:
     """An accepted request whose answer lacks what it must have."""
-    return Unknown(unknown("unexpected_answer"), answer.exchange)
+    return Unknown(unknown("unexpected_answer"), answer.exchange, answer.retry_after)
 
 
 def conflict(message: str, code: str | None) -> PaymentError:

@@ -167,7 +167,7 @@ class CashfreeProvider:
         if isinstance(found, Effect):
             return found
         if isinstance(found, NotSent | Unknown):
-            return Unknown(found.error, answer.exchange)
+            return Unknown(found.error, answer.exchange, answer.retry_after)
         error = errors.effect_refusal(answer)
         return undecided or refused(error, answer, failed=is_definite(error) and not errors.is_repeat(answer))
 
@@ -184,7 +184,7 @@ class CashfreeProvider:
         if errors.is_missing(answer):
             return NotFound(answer.exchange)
         if not answer.ok:
-            return Unknown(unknown(f"http_{answer.status}"), answer.exchange)
+            return Unknown(unknown(f"http_{answer.status}"), answer.exchange, answer.retry_after)
         if provider_reference is None:
             return _refund(answer)
         for entity in rows(answer.body, "items"):
@@ -228,7 +228,7 @@ class CashfreeProvider:
             if isinstance(answer, NotSent | Unknown):
                 return answer
             if not answer.ok:
-                return Unknown(errors.refusal(answer), answer.exchange)
+                return Unknown(errors.refusal(answer), answer.exchange, answer.retry_after)
             read = [told.settlement_line(row) for row in rows(answer.body, "data")]
             if None in read or not isinstance(answer.body.get("data"), list):
                 return unreadable(answer)  # a report with a hole in it is none
@@ -261,7 +261,7 @@ class CashfreeProvider:
         if text(answer.body, "order_status") != wire.ACTIVE:
             return self._standing(account, intent, answer)
         if text(answer.body, "payment_session_id") is None:
-            return NotSent(unreadable(answer).error, answer.exchange)
+            return NotSent(unreadable(answer).error, answer.exchange, answer.retry_after)
         return answer
 
     def _standing(self, account: Account, intent: ChargeIntent, answer: Answer) -> ChargeOutcome:
@@ -275,7 +275,7 @@ class CashfreeProvider:
         if isinstance(found, Charge):
             return found
         error = unknown("order_already_exists") if isinstance(found, NotFound) else found.error
-        return Unknown(error, answer.exchange)
+        return Unknown(error, answer.exchange, answer.retry_after)
 
     def _look(self, account: Account, reference: str, waits: str | None) -> ChargeLookup:
         """The payment that decides the order, or the order itself while nobody has tried to pay it."""
@@ -286,7 +286,7 @@ class CashfreeProvider:
         if errors.is_missing(answer):
             return NotFound(answer.exchange)
         if not answer.ok or not isinstance(answer.body.get("items"), list):
-            return Unknown(unknown(f"http_{answer.status}"), answer.exchange)
+            return Unknown(unknown(f"http_{answer.status}"), answer.exchange, answer.retry_after)
         entity = wire.best(rows(answer.body, "items"))
         if entity is not None and text(entity, "payment_status") != wire.NOT_ATTEMPTED:
             return replace(wire.charge(entity, waits=waits), exchange=answer.exchange)
@@ -296,7 +296,7 @@ class CashfreeProvider:
         if errors.is_missing(order):
             return NotFound(order.exchange)
         if not order.ok:
-            return Unknown(unknown(f"http_{order.status}"), order.exchange)
+            return Unknown(unknown(f"http_{order.status}"), order.exchange, order.retry_after)
         found = wire.unpaid(order.body, entity, waits, account.base_url)
         return NotFound(order.exchange) if found is None else replace(found, exchange=order.exchange)
 
@@ -318,7 +318,7 @@ class CashfreeProvider:
                 return undecided
         now = self._look(account, charge.reference, None)
         if isinstance(now, NotSent | Unknown):
-            return Unknown(now.error, answer.exchange)
+            return Unknown(now.error, answer.exchange, answer.retry_after)
         if isinstance(now, Charge) and now.status is wanted:
             return unreadable(answer) if now.amount is None else replace(_done(now, wanted), exchange=answer.exchange)
         if answer.ok:
@@ -383,7 +383,14 @@ def _other_order(intent: ChargeIntent, answer: Answer) -> Charge | None:
     if (amount, currency) == (intent.amount, intent.currency):
         return None
     error = PaymentError(ErrorClass.CONFLICT, ErrorCode.MISMATCH, "The provider's order is for another amount.")
-    return Charge(ChargeStatus.DECLINED, amount=amount, currency=currency, error=error, exchange=answer.exchange)
+    return Charge(
+        ChargeStatus.DECLINED,
+        amount=amount,
+        currency=currency,
+        error=error,
+        exchange=answer.exchange,
+        retry_after=answer.retry_after,
+    )
 
 
 def _done(now: Charge, wanted: ChargeStatus) -> Effect:

@@ -120,7 +120,9 @@ def undecided(answer: Answer) -> NotSent | Unknown | None:
     code = text(answer.body, "code") or ""
     if code in UNDECIDED or (answer.status in _UNSURE and code not in ERRORS):
         return Unknown(unknown(code or f"http_{answer.status}"), answer.exchange, answer.retry_after)
-    return NotSent(error, answer.exchange) if error.code is ErrorCode.PROVIDER_MISCONFIGURED else None
+    return (
+        NotSent(error, answer.exchange, answer.retry_after) if error.code is ErrorCode.PROVIDER_MISCONFIGURED else None
+    )
 
 
 def refused_charge(answer: Answer) -> Charge | NotSent | Unknown | None:
@@ -129,5 +131,7 @@ def refused_charge(answer: Answer) -> Charge | NotSent | Unknown | None:
     if error.error_class is ErrorClass.CONFLICT:
         return None
     if error.error_class is ErrorClass.CONFIG:
-        return NotSent(error, answer.exchange)
-    return undecided(answer) or Charge(ChargeStatus.DECLINED, error=error, exchange=answer.exchange)
+        return NotSent(error, answer.exchange, answer.retry_after)
+    return undecided(answer) or Charge(
+        ChargeStatus.DECLINED, error=error, exchange=answer.exchange, retry_after=answer.retry_after
+    )

@@ -145,7 +145,7 @@ class InstamojoProvider:
         now = self._request(account, request_id)
         if not isinstance(now, Charge):
             error = unknown("not_found") if isinstance(now, NotFound) else now.error
-            return Unknown(error, answer.exchange)
+            return Unknown(error, answer.exchange, answer.retry_after)
         if now.status is ChargeStatus.SUCCEEDED:
             return Effect(EffectStatus.FAILED, error=conflict("It has been paid.", None), exchange=answer.exchange)
         if not wire.accepted(answer) and now.status is not ChargeStatus.CANCELED:
@@ -183,7 +183,7 @@ class InstamojoProvider:
         listed: list[Mapping[str, object]] = []
         for page in self._pages(account, "refunds", {}):
             if not isinstance(page, _Page):
-                return Unknown(page.error, answer.exchange)
+                return Unknown(page.error, answer.exchange, answer.retry_after)
             listed += page.rows
         ours = next((row for row in listed if wire.refund_key(row) == key), None)
         if ours is not None:
@@ -197,7 +197,7 @@ class InstamojoProvider:
         now = self.fetch(account, charge)
         if isinstance(now, Charge) and now.status in _UNPAID:
             return outcome
-        return Unknown(unknown("unexplained"), answer.exchange)
+        return Unknown(unknown("unexplained"), answer.exchange, answer.retry_after)
 
     def fetch_refund(
         self,

@@ -248,17 +248,17 @@ def refused_charge(answer: Answer) -> Charge | NotSent:
     """What a refused payment request means: nobody tried to pay, and nobody can."""
     error = _refusal(answer)
     if error.error_class is ErrorClass.CONFIG:
-        return NotSent(error, answer.exchange)
-    return Charge(ChargeStatus.DECLINED, error=error, exchange=answer.exchange)
+        return NotSent(error, answer.exchange, answer.retry_after)
+    return Charge(ChargeStatus.DECLINED, error=error, exchange=answer.exchange, retry_after=answer.retry_after)
 
 
 def refused_effect(answer: Answer) -> Effect | NotSent | Unknown:
     """What a refusal means once the facts show that it had no effect: "try again" says nothing for good."""
     error = _refusal(answer)
     if error.error_class is ErrorClass.CONFIG:
-        return NotSent(error, answer.exchange)
+        return NotSent(error, answer.exchange, answer.retry_after)
     if error.error_class is ErrorClass.TECHNICAL_DECLINE:
-        return Unknown(error, answer.exchange)
+        return Unknown(error, answer.exchange, answer.retry_after)
     return Effect(EffectStatus.FAILED, error=error, exchange=answer.exchange)
 
 

@@ -239,7 +239,7 @@ class PayuProvider:
             return found
         code = now.status.value
         if now.status is _S.PENDING:
-            return Unknown(unknown(code), now.exchange)
+            return Unknown(unknown(code), now.exchange, now.retry_after)
         error = conflict("The provider has this in another state.", code)
         return Effect(EffectStatus.FAILED, error=error, exchange=now.exchange)
 
@@ -255,7 +255,11 @@ class PayuProvider:
         outcome = wire.said(answer)
         shown = self._actions(account, payuid, "payuid")
         if not isinstance(shown, tuple):
-            return Unknown(shown.error, answer.exchange) if _has(outcome, EffectStatus.FAILED) else outcome
+            return (
+                Unknown(shown.error, answer.exchange, answer.retry_after)
+                if _has(outcome, EffectStatus.FAILED)
+                else outcome
+            )
         found = _ours(shown, key, action)
         if isinstance(found, Effect):
             return replace(found, exchange=answer.exchange)
@@ -263,7 +267,7 @@ class PayuProvider:
             return outcome
         explained = action == "refund" and wire.leaves_less(shown[1], now.captured, amount)
         if isinstance(found, Unknown) or (wire.is_doubtful(answer) and not explained):
-            return Unknown(unknown("unexplained"), answer.exchange)
+            return Unknown(unknown("unexplained"), answer.exchange, answer.retry_after)
         return outcome
 
     def _listed(self, account: Account, payuid: str, key: str, action: str) -> EffectLookup:
@@ -297,7 +301,7 @@ class PayuProvider:
         if BUSY_SAYING in said:
             return NotSent(error_of(wire.BUSY, "requests_limit_reached"), answer.exchange, answer.retry_after)
         if any(saying in said for saying in ACCOUNT_SAYINGS):
-            return NotSent(misconfigured("invalid_hash"), answer.exchange)
+            return NotSent(misconfigured("invalid_hash"), answer.exchange, answer.retry_after)
         return answer if answer.ok else Unknown(unknown(f"http_{answer.status}"), answer.exchange, answer.retry_after)
 
 
@@ -313,7 +317,7 @@ def _ours(shown: _Actions, key: str, action: str) -> Effect | NotFound | Unknown
         return NotFound(answer.exchange)
     if wire.word(row, "action") != action:
         # Captured in the moment before we canceled it, and so refunded: the charge itself tells.
-        return Unknown(unknown("another_action"), answer.exchange)
+        return Unknown(unknown("another_action"), answer.exchange, answer.retry_after)
     return wire.action_effect(row, answer)
 
 

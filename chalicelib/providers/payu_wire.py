@@ -269,7 +269,7 @@ def said(answer: Answer) -> EffectOutcome:
         # Only for now: under the same token it is welcome a little later.
         return Unknown(error_of(BUSY, code), answer.exchange, SAME_AMOUNT_SECONDS)
     if code in REPEATED:
-        return Unknown(unknown(code), answer.exchange)
+        return Unknown(unknown(code), answer.exchange, answer.retry_after)
     verdict = REFUSED.get(code) or DOUBTFUL.get(code)
     if verdict is None and (code in ACCEPTED or accepted):
         request_id = word(answer.body, "request_id") or word(answer.body, "txn_update_id")
@@ -277,7 +277,7 @@ def said(answer: Answer) -> EffectOutcome:
     if not code:
         verdict = next((found for text, found in SAYINGS if text in message(answer)), None)
     if verdict is None or accepted:  # nobody knows what it means, or it says yes and no
-        return Unknown(unknown(code or "refused"), answer.exchange)
+        return Unknown(unknown(code or "refused"), answer.exchange, answer.retry_after)
     return Effect(EffectStatus.FAILED, error=error_of(verdict, code or "refused"), exchange=answer.exchange)
 
 

@@ -166,7 +166,7 @@ class RazorpayProvider:
             return undecided
         now = self._payment(account, payment_id, None)
         if isinstance(now, NotSent | Unknown):
-            return Unknown(now.error, answer.exchange)
+            return Unknown(now.error, answer.exchange, answer.retry_after)
         if isinstance(now, Charge) and now.status is ChargeStatus.SUCCEEDED:
             return wire.capture_effect(now, answer) or unreadable(answer)
         error = wire.refusal(answer)
@@ -195,7 +195,7 @@ class RazorpayProvider:
         if isinstance(found, Effect):
             return found
         if isinstance(found, NotSent | Unknown):
-            return Unknown(found.error, answer.exchange)
+            return Unknown(found.error, answer.exchange, answer.retry_after)
         error = wire.refusal(answer)
         return refused(error, answer, failed=is_definite(error) and error.provider_code != wire.KEY_USED)
 
@@ -281,7 +281,7 @@ class RazorpayProvider:
             return charge if charge is not None else self._standing(account, intent, answer)
         order_id = text(answer.body, "id")
         if order_id is None:
-            return NotSent(unreadable(answer).error, answer.exchange)
+            return NotSent(unreadable(answer).error, answer.exchange, answer.retry_after)
         amount, currency = integer(answer.body, "amount"), text(answer.body, "currency")
         if (amount, currency) != (intent.amount, intent.currency):
             # The receipt belongs to an order for something else. Nothing was charged on it by us.
@@ -306,14 +306,14 @@ class RazorpayProvider:
         if isinstance(found, Charge):
             return found
         error = found.error if isinstance(found, NotSent | Unknown) else unknown("duplicate_request")
-        return Unknown(error, answer.exchange)
+        return Unknown(error, answer.exchange, answer.retry_after)
 
     def _by_receipt(self, account: Account, reference: str) -> ChargeLookup | _Order:
         answer = self._call(account, "GET", f"/orders?receipt={quote(reference, safe='')}&count={_PAGE}")
         if isinstance(answer, NotSent | Unknown):
             return answer
         if not answer.ok:
-            return Unknown(unknown(f"http_{answer.status}"), answer.exchange)
+            return Unknown(unknown(f"http_{answer.status}"), answer.exchange, answer.retry_after)
         # The filter is checked again here: a list of other people's orders must never match.
         orders = [text(row, "id") for row in rows(answer.body, "items") if text(row, "receipt") == reference]
         return self._order_payments(account, [order for order in orders if order])

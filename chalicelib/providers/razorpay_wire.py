@@ -250,18 +250,25 @@ def refused_charge(answer: Answer, order_id: str | None) -> Charge | NotSent | U
     if answer.status == _CONFLICT_STATUS:
         return Unknown(unknown("http_409"), answer.exchange, answer.retry_after)
     if payment_id is None and _is_authentication(answer):
-        return NotSent(misconfigured(reason or f"http_{answer.status}"), answer.exchange)
+        return NotSent(misconfigured(reason or f"http_{answer.status}"), answer.exchange, answer.retry_after)
     if reason in UNDECIDED:
         if payment_id is None:
-            return Unknown(unknown(reason or "undecided"), answer.exchange)
+            return Unknown(unknown(reason or "undecided"), answer.exchange, answer.retry_after)
         return Charge(ChargeStatus.PENDING, payment_id, data=data, exchange=answer.exchange)
     tried = payment_id is not None
     verdict = classify(reason, source, code) if tried else classify_request(reason, code)
     if verdict.error_class is ErrorClass.CONFLICT or "already paid" in description(answer):
         return None
     if verdict.error_class is ErrorClass.CONFIG and not tried:
-        return NotSent(verdict, answer.exchange)
-    return Charge(ChargeStatus.DECLINED, payment_id, error=verdict, data=data, exchange=answer.exchange)
+        return NotSent(verdict, answer.exchange, answer.retry_after)
+    return Charge(
+        ChargeStatus.DECLINED,
+        payment_id,
+        error=verdict,
+        data=data,
+        exchange=answer.exchange,
+        retry_after=answer.retry_after,
+    )
 
 
 def refusal(answer: Answer) -> PaymentError:
@@ -285,11 +292,15 @@ def undecided(answer: Answer) -> NotSent | Unknown | None:
     if answer.status == _CONFLICT_STATUS:
         return Unknown(unknown("http_409"), answer.exchange, answer.retry_after)
     if _is_authentication(answer):
-        return NotSent(misconfigured(reason or f"http_{answer.status}"), answer.exchange)
+        return NotSent(misconfigured(reason or f"http_{answer.status}"), answer.exchange, answer.retry_after)
     if reason in UNDECIDED:
-        return Unknown(unknown(reason or "undecided"), answer.exchange)
+        return Unknown(unknown(reason or "undecided"), answer.exchange, answer.retry_after)
     verdict = refusal(answer)
-    return NotSent(verdict, answer.exchange) if verdict.code is ErrorCode.PROVIDER_MISCONFIGURED else None
+    return (
+        NotSent(verdict, answer.exchange, answer.retry_after)
+        if verdict.code is ErrorCode.PROVIDER_MISCONFIGURED
+        else None
+    )
 
 
 def _is_authentication(answer: Answer) -> bool:

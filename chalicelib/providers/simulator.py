@@ -135,8 +135,8 @@ class SimulatorProvider:
         if answer.status == _CONFLICT or error.error_class is ErrorClass.CONFLICT:
             return Unknown(unknown(error.provider_code or "conflict"), answer.exchange, answer.retry_after)
         if error.error_class is ErrorClass.CONFIG:
-            return NotSent(error, answer.exchange)
-        return Charge(ChargeStatus.DECLINED, error=error, exchange=answer.exchange)
+            return NotSent(error, answer.exchange, answer.retry_after)
+        return Charge(ChargeStatus.DECLINED, error=error, exchange=answer.exchange, retry_after=answer.retry_after)
 
     def fetch(self, account: Account, charge: ChargeRef) -> ChargeLookup:
         """By charge id, else by our reference."""
@@ -175,7 +175,7 @@ class SimulatorProvider:
         if isinstance(found, Effect):
             return found
         if isinstance(found, NotSent | Unknown):
-            return Unknown(found.error, answer.exchange)
+            return Unknown(found.error, answer.exchange, answer.retry_after)
         error = _refusal(answer, TECHNICAL)
         return refused(error, answer, failed=is_definite(error) and error.provider_code != _KEY_USED)
 
@@ -257,7 +257,7 @@ class SimulatorProvider:
             return undecided
         now = self.fetch(account, charge)
         if isinstance(now, NotSent | Unknown):
-            return Unknown(now.error, answer.exchange)
+            return Unknown(now.error, answer.exchange, answer.retry_after)
         if isinstance(now, Charge) and now.status is wanted:
             return _effect(now, wanted, answer) or unreadable(answer)
         error = _refusal(answer, TECHNICAL)
@@ -375,7 +375,7 @@ def _undecided(answer: Answer) -> NotSent | Unknown | None:
     error = _refusal(answer, TECHNICAL)
     if answer.status == _CONFLICT:
         return Unknown(unknown(error.provider_code or "conflict"), answer.exchange, answer.retry_after)
-    return NotSent(error, answer.exchange) if error.error_class is ErrorClass.CONFIG else None
+    return NotSent(error, answer.exchange, answer.retry_after) if error.error_class is ErrorClass.CONFIG else None
 
 
 def _event(body: Mapping[str, object], dedupe_key: str) -> ProviderEvent:

@@ -163,14 +163,14 @@ class StripeProvider:
             return now if isinstance(now, Effect) else replace(made, status=EffectStatus.PENDING, error=None)
         error = answer.error if isinstance(answer, Unknown) else refusal(answer, TECHNICAL)
         if error.error_class is ErrorClass.CONFIG:
-            return NotSent(error, answer.exchange)
+            return NotSent(error, answer.exchange, answer.retry_after)
         # What stands in the way may be an earlier try with this key; then that is the truth.
         found = self._find_refund(account, intent_id, key)
         if isinstance(found, Effect):
             return found
         if isinstance(found, NotFound) and isinstance(answer, Answer):
             return refused(error, answer, failed=is_definite(error) and not wire.is_repeat(answer))
-        return Unknown(unknown(error.provider_code or "conflict"), answer.exchange)
+        return Unknown(unknown(error.provider_code or "conflict"), answer.exchange, answer.retry_after)
 
     def fetch_refund(
         self, account: Account, charge: ChargeRef, key: str, provider_reference: str | None
@@ -230,11 +230,11 @@ class StripeProvider:
         """What a create means that was refused before anybody tried to pay."""
         error = refusal(answer)
         if wire.is_repeat(answer) or error.error_class is ErrorClass.CONFLICT:
-            unsure = Unknown(unknown(error.provider_code or "conflict"), answer.exchange)
+            unsure = Unknown(unknown(error.provider_code or "conflict"), answer.exchange, answer.retry_after)
             return self._standing(account, intent, unsure)
         if error.error_class in _NOT_SENT:
-            return NotSent(error, answer.exchange)
-        return Charge(ChargeStatus.DECLINED, error=error, exchange=answer.exchange)
+            return NotSent(error, answer.exchange, answer.retry_after)
+        return Charge(ChargeStatus.DECLINED, error=error, exchange=answer.exchange, retry_after=answer.retry_after)
 
     def _standing(self, account: Account, intent: ChargeIntent, unsure: Unknown) -> ChargeOutcome:
         """How an intent stands that was begun before; with none to be seen yet it stays unknown."""
@@ -329,10 +329,10 @@ class StripeProvider:
             return _effect(wire.charge(answer.body), wanted, answer) or unreadable(answer)
         error = refusal(answer, TECHNICAL)
         if error.error_class is ErrorClass.CONFIG:
-            return NotSent(error, answer.exchange)
+            return NotSent(error, answer.exchange, answer.retry_after)
         now = self._intent(account, intent_id)
         if isinstance(now, NotSent | Unknown):
-            return Unknown(now.error, answer.exchange)
+            return Unknown(now.error, answer.exchange, answer.retry_after)
         if isinstance(now, Charge) and now.status is wanted:
             return _effect(now, wanted, answer) or unreadable(answer)
         return refused(error, answer, failed=has_failed(error, now.status if isinstance(now, Charge) else None))
@@ -377,7 +377,11 @@ def _between(since: datetime, until: datetime) -> dict[str, str]:
 
 def _nothing(found: Answer | NotSent | Unknown) -> NotSent | Unknown:
     """A look-up that was refused says nothing about what it was for."""
-    return Unknown(unknown(f"http_{found.status}"), found.exchange) if isinstance(found, Answer) else found
+    return (
+        Unknown(unknown(f"http_{found.status}"), found.exchange, found.retry_after)
+        if isinstance(found, Answer)
+        else found
+    )
 
 
 def _effect(now: Charge | None, wanted: ChargeStatus, answer: Answer) -> Effect | None:

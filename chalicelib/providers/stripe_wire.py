@@ -212,7 +212,7 @@ def refused_charge(answer: Answer) -> Charge | None:
     if intent:
         return charge({**intent, "last_payment_error": intent.get("last_payment_error") or error})
     if answer.status == _DECLINED_STATUS:
-        return Charge(ChargeStatus.DECLINED, error=refusal(answer))
+        return Charge(ChargeStatus.DECLINED, error=refusal(answer), retry_after=answer.retry_after)
     return None
 
 

@@ -12,6 +12,7 @@ What a crash does, line by line, for ``attempt``:
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar
 
 from chalicelib.domain import charges, routing
@@ -55,7 +56,9 @@ def route(
     asked = asked_by(payment)
     is_scored = merchant.routing.rule_for(asked).by in ("score", "value")
     known = health.known(kit, merchant, payment, now, with_tallies=is_scored)
-    return routing.decide(merchant.routing, candidates(kit, merchant), attempts, asked, known, refused)
+    return routing.decide(
+        merchant.routing, candidates(kit, merchant), attempts, asked, known, refused, expires_at=payment.expires_at
+    )
 
 
 def candidates(kit: Kit, merchant: Merchant) -> list[routing.Candidate]:
@@ -111,7 +114,7 @@ def attempt(kit: Kit, tenant: Tenant, payment_id: str) -> Step:
     for number in range(_RACES):
         state = load_state(kit, tenant, payment_id)
         now = kit.now()
-        step = lifecycle.next_step(state, kit.timing, now, kit.jitter)
+        step = lifecycle.next_step(state, kit.timing, now, kit.jitter, merchant.routing.retry)
         if step.outcome != "retry":
             return step
         try:
@@ -119,6 +122,8 @@ def attempt(kit: Kit, tenant: Tenant, payment_id: str) -> Step:
                 _commit(kit, state, lifecycle.give_up(state, PaymentStatus.EXPIRED, kit.timing, now))
                 return Step("done")
             decision = _admitted(kit, merchant, state, now)
+            if decision.wait_until is not None:
+                return _wait(kit, state.payment, max(step.wait, (decision.wait_until - now).total_seconds()))
             if decision.chosen is None:
                 _commit(kit, state, lifecycle.fail_without_route(state, decision, now))
                 return Step("done")
@@ -130,8 +135,28 @@ def attempt(kit: Kit, tenant: Tenant, payment_id: str) -> Step:
         (opened,) = change.new_attempts
         answer = _charge(kit, state.payment, opened)
         state = record(kit, state, opened, answer, resolved=False, source="response")
-        return lifecycle.next_step(state, kit.timing, kit.now(), kit.jitter)
+        return _next(kit, merchant, state)
     raise Contended(f"Payment {payment_id}")
+
+
+def _next(kit: Kit, merchant: Merchant, state: PaymentState) -> Step:
+    """What the workflow does next; before another attempt also as long as its account has asked for."""
+    now = kit.now()
+    step = lifecycle.next_step(state, kit.timing, now, kit.jitter, merchant.routing.retry)
+    until = route(kit, merchant, state.payment, state.attempts, now).wait_until if step.outcome == "retry" else None
+    return step if until is None else Step("retry", max(step.wait, (until - now).total_seconds()))
+
+
+def _wait(kit: Kit, payment: Payment, seconds: float) -> Step:
+    """Wait until a provider lets us call it again, and see to it that the sweeper does too.
+
+    Whoever comes too early comes here: a run that the sweeper started, one whose other provider has gone
+    down meanwhile. A crash before the lease is moved costs one more run that comes here, after it nothing.
+    """
+    until = kit.now() + timedelta(seconds=seconds + kit.timing.lease)
+    if payment.due_at is not None and payment.due_at < until:
+        kit.store.postpone(payment, until)
+    return Step("retry", seconds)
 
 
 def resolve(kit: Kit, tenant: Tenant, payment_id: str) -> Step:
@@ -144,7 +169,7 @@ def resolve(kit: Kit, tenant: Tenant, payment_id: str) -> Step:
             return Step("resolve", left)
         answer = ask_again(kit, state, opened)
         state = record(kit, state, opened, answer, resolved=True, source="resolve")
-    return lifecycle.next_step(state, kit.timing, kit.now(), kit.jitter)
+    return _next(kit, kit.merchants.get(tenant), state)
 
 
 def ask_again(kit: Kit, state: PaymentState, opened: Attempt) -> ChargeLookup:
@@ -261,13 +286,17 @@ def _take_in(
     merchant = kit.merchants.get(payment.tenant)
     can = kit.provider(found.provider).capabilities
 
-    def may_continue(attempts: Sequence[Attempt]) -> bool:
-        return now < payment.expires_at and route(kit, merchant, payment, attempts, now).chosen is not None
+    def next_within(attempts: Sequence[Attempt]) -> float | None:
+        decision = route(kit, merchant, payment, attempts, now)
+        if now >= payment.expires_at or not (decision.chosen or decision.wait_until):
+            return None
+        _, cap = merchant.routing.retry.backoff(attempts[-1], timing)
+        return cap if decision.wait_until is None else max(cap, (decision.wait_until - now).total_seconds())
 
     if isinstance(answer, Charge):
         try:
             return charges.record_charge(
-                state, found, answer, may_continue=may_continue, timing=timing,
+                state, found, answer, next_within=next_within, timing=timing,
                 authorization_window=can.authorization_window, now=now, source=source,
             )  # fmt: skip
         except Mismatch as mismatch:
@@ -278,17 +307,19 @@ def _take_in(
             answer = Unknown(error, answer.exchange)
     if isinstance(answer, NotSent):
         return charges.record_not_sent(
-            state, found, answer.error, answer.exchange, may_continue=may_continue, timing=timing, now=now
-        )
+            state, found, answer.error, answer.exchange, next_within=next_within, timing=timing, now=now,
+            retry_after=answer.retry_after,
+        )  # fmt: skip
     if isinstance(answer, NotFound):
         return charges.record_not_found(
-            state, found, answer.exchange, settle_window=can.settle_window, may_continue=may_continue, timing=timing,
+            state, found, answer.exchange, settle_window=can.settle_window, next_within=next_within, timing=timing,
             now=now,
         )  # fmt: skip
     metric("OldestUnknownSeconds", max((now - found.created_at).total_seconds(), 0), "Seconds")
     return charges.record_unknown(
-        state, found, answer.error, answer.exchange, resolved=resolved, timing=timing, now=now
-    )
+        state, found, answer.error, answer.exchange, resolved=resolved, timing=timing, now=now,
+        retry_after=answer.retry_after,
+    )  # fmt: skip
 
 
 def _not_ours(kit: Kit, current: PaymentState, about: Attempt, error: PaymentError) -> Change | None:

@@ -57,7 +57,7 @@ def simulate(kit: Kit, tenant: Tenant, wish: NewPayment, given: Mapping[str, obj
     asked, settings, accounts = asked_by(payment), merchant.routing, candidates(kit, merchant)
     rule = settings.rule_for(asked)
     known = health.known(kit, merchant, payment, now, with_tallies=rule.by in ("score", "value"))
-    decision = routing.decide(settings, accounts, (), asked, known)
+    decision = routing.decide(settings, accounts, (), asked, known, expires_at=payment.expires_at)
     counted: Counter[str] = Counter()
     by_chance = rule.by == "split" or bool(decision.scores) or asked.experiment is not None
     for _ in range(_TIMES if by_chance else 1):

@@ -162,6 +162,7 @@ class AttemptItem(_Indexed, discriminator="attempt"):
     error = JSON(null=True)
     resolves = NumberAttribute()
     not_found = NumberAttribute()
+    retry_at = UTCDateTimeAttribute(null=True)
 
 
 class OperationItem(_Indexed, discriminator="operation"):

@@ -207,6 +207,12 @@ class Store:
         item = PaymentItem(pk, sk)
         return _update(item, [PaymentItem.due_at.set(round(until.timestamp(), 3))], PaymentItem.due_at == due_at)
 
+    def postpone(self, payment: Payment, until: datetime) -> None:
+        """Let a payment's lease end later, unless somebody has moved it since it was read."""
+        if payment.due_at is not None:
+            item = mapping.to_payment_item(payment, 1)
+            self.claim_due(item.pk, item.sk, round(payment.due_at.timestamp(), 3), until)
+
     def drop_due(self, pk: str, sk: str, due_at: float) -> bool:
         """Take a row that needs no more work out of the due index."""
         item = PaymentItem(pk, sk)

@@ -174,7 +174,7 @@ class Bank:
             if blocked is None:
                 response = personality.handle(self, settings, request)
             else:
-                response = limited(personality.fail(blocked))
+                response = limited(settings, personality.fail(blocked))
             return replace(response, delay=shortest + (longest - shortest) * share)
 
     def personality(self, provider: str) -> Personality:

@@ -34,7 +34,7 @@ from infra.sandbox.cashfree_requests import (
     read_refund,
 )
 from infra.sandbox.records import ChargeSpec, Fault, RefusedError, State
-from infra.sandbox.replies import RETRY_AFTER, reply
+from infra.sandbox.replies import OWN_HEADER, reply
 from infra.sandbox.wire import Response, answer, page, redirect
 
 if TYPE_CHECKING:
@@ -372,7 +372,7 @@ def fail(status: int) -> Response:
     """A 429 or 5xx."""
     if status == _TOO_MANY:
         limited = _error(status, "request_failed", "Too many requests from IP. Check headers")
-        return replace(limited, headers={**limited.headers, "x-ratelimit-retry": RETRY_AFTER})
+        return replace(limited, headers={**limited.headers, OWN_HEADER: "1"})
     return _error(status, "internal_error", "internal Server Error")
 
 

@@ -52,6 +52,7 @@ class ProviderSettings:
     timeout_mode: str = "after_effect"
     release_after: float = 5 * _DAY  # an authorization nobody captures
     action_expires: float = 900.0  # a customer who never decides
+    retry_after: float = 1.0  # what a 429 asks for
     legacy_receipts: bool = False  # refuse a used receipt instead of returning its order
     same_amount_seconds: float = 0.0  # how long PayU refuses a second refund of one amount; really 300
     webhooks: WebhookSettings = field(default_factory=WebhookSettings)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _YEAR = 366 * 24 * 3600.0
 _MAX_TIMES = 1_000_000
-_SECONDS = ("slow_seconds", "client_timeout", "release_after", "action_expires", "same_amount_seconds")
+_SECONDS = ("slow_seconds", "client_timeout", "release_after", "action_expires", "same_amount_seconds", "retry_after")
 _WEBHOOKS = {"delay": _YEAR, "duplicate_rate": 1.0, "reorder": 1.0, "drop_rate": 1.0, "bad_signature_rate": 1.0}
 _CHAOS_FIELDS = frozenset(
     {
@@ -94,8 +94,8 @@ def chaos(bank: Bank, body: Mapping[str, object]) -> None:
     ``failure_rate``, ``timeout_rate``, ``timeout_mode`` (before_effect, after_effect): plain
     instruments. ``maintenance`` (true, false): every request is a 503. ``per_second`` (a number, or null):
     more requests than that are a 429. ``webhooks`` {delay, duplicate_rate, reorder, drop_rate, bad_signature_rate}.
-    ``slow_seconds, client_timeout, release_after, action_expires``: times; ``same_amount_seconds`` (300 at
-    PayU): no second refund of one amount within. ``seed``: all chance anew.
+    ``slow_seconds, client_timeout, release_after, action_expires``: times; ``retry_after`` (1): what a 429 asks
+    for; ``same_amount_seconds`` (300 at PayU): no second refund of one amount within. ``seed``: all chance anew.
     """
     _known(body, _CHAOS_FIELDS)
     targets = list(bank.settings.values()) if body.get("provider") is None else [_provider(bank, body)]

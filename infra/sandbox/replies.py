@@ -16,15 +16,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _PAST_TIMEOUT = 1.0  # seconds of silence after the client has given up
-RETRY_AFTER = "1"  # seconds asked for with a 429
+OWN_HEADER = "x-ratelimit-retry"  # Cashfree's, instead of Retry-After
 SERVER_ERROR, TOO_MANY, UNAVAILABLE = 500, 429, 503
 
 
-def limited(response: Response) -> Response:
+def limited(settings: ProviderSettings, response: Response) -> Response:
     """The same answer, with when to come back if it is a 429."""
     if response.status != TOO_MANY:
         return response
-    return Response(response.status, response.body, {**response.headers, "retry-after": RETRY_AFTER})
+    name = OWN_HEADER if OWN_HEADER in response.headers else "retry-after"
+    return Response(response.status, response.body, {**response.headers, name: f"{settings.retry_after:.0f}"})
 
 
 def reply(
@@ -42,7 +43,7 @@ def reply(
     if fault in (Fault.TECHNICAL, Fault.TECHNICAL_AFTER):
         return fail(SERVER_ERROR)
     if fault is Fault.RATE_LIMITED:
-        return limited(fail(TOO_MANY))
+        return limited(settings, fail(TOO_MANY))
     if fault is Fault.MAINTENANCE:
         return page(UNAVAILABLE, "<!doctype html><title>Maintenance</title><p>We will be right back.</p>")
     if fault is Fault.HTML:

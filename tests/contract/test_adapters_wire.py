@@ -120,11 +120,11 @@ def test_wrong_credentials_are_a_setting_and_nothing_was_sent(world: World) -> N
 def test_too_many_requests_were_not_sent_and_say_when_to_come_back(world: World) -> None:
     calls = _everything(world)
     before = _record(world)
-    world.chaos(per_second=0)
+    world.chaos(per_second=0, retry_after=42)
     for name, call in calls:
         outcome = call(world.account)
         assert isinstance(outcome, NotSent), (name, outcome)
-        assert (outcome.error.error_class, outcome.retry_after) == (ErrorClass.RATE_LIMITED, 1.0), name
+        assert (outcome.error.error_class, outcome.retry_after) == (ErrorClass.RATE_LIMITED, 42.0), name
     world.chaos(per_second=None)
     assert _record(world) == before
 

@@ -209,6 +209,13 @@ def test_only_the_documented_503_had_no_effect(status: int, code: str, expected:
     assert outcome.retry_after == 7
 
 
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 409, 422, 500])
+def test_whatever_a_refusal_means_it_passes_on_when_to_come_back(status: int) -> None:
+    provider = SimulatorProvider(Says(status, {"error": {"code": "OTHER"}}, {"retry-after": "7"}))
+    outcome = provider.create(ACCOUNT, intent())
+    assert outcome.retry_after == 7
+
+
 @pytest.mark.parametrize(
     ("header", "seconds"),
     [("3", 3.0), (" 2.5 ", 2.5), ("999999", 3600.0), ("-1", None), ("nan", None), ("inf", None), ("٣", None),

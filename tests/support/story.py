@@ -35,14 +35,14 @@ _A, _P, _X, _T = AttemptStatus, PaymentStatus, OperationStatus, OperationType
 AUTHORIZATION_WINDOW = 5 * 86_400.0
 
 
-def never(_: Sequence[Attempt]) -> bool:
+def never(_: Sequence[Attempt]) -> float | None:
     """Nothing more may be tried."""
-    return False
+    return None
 
 
-def always(_: Sequence[Attempt]) -> bool:
+def always(_: Sequence[Attempt]) -> float | None:
     """Another attempt may be made."""
-    return True
+    return TIMING.backoff_cap
 
 
 @dataclass(slots=True)
@@ -98,14 +98,14 @@ class Story:
         said: Charge | ChargeStatus,
         number: int = -1,
         *,
-        may_continue: Callable[[Sequence[Attempt]], bool] = never,
+        next_within: Callable[[Sequence[Attempt]], float | None] = never,
         **fields: Any,
     ) -> Change | None:
         """Take in what a provider says about an attempt's charge."""
         ours = {"amount": self.attempt(number).amount, "currency": self.attempt(number).currency}
         charge = said if isinstance(said, Charge) else factories.charge(said, **(ours | fields))
         change = charges.record_charge(
-            self.state, self.attempt(number), charge, may_continue=may_continue, timing=TIMING,
+            self.state, self.attempt(number), charge, next_within=next_within, timing=TIMING,
             authorization_window=AUTHORIZATION_WINDOW, now=self.now, source="webhook",
         )  # fmt: skip
         return self.apply(change)

@@ -239,7 +239,7 @@ def test_the_manual_has_every_code_and_no_other(manual: str) -> None:
 def test_the_manual_names_every_field_of_every_object(manual: str) -> None:
     for name in ("Order", "Payment", "Refund", "Attempt", "Operation", "Event", "Journal", "Token", "CardShown",
                  "ProviderAccount", "ConnectionTest", "Risk", "RiskHit", "RiskSettings", "RiskRules", "RiskLists",
-                 "RiskLimit", "RoutingSettings", "RoutingRule", "RoutingWhen", "Maintenance", "Price", "RoutingSimulation", "Experiment", "Guardrail", "ExperimentResult", "Difference"):  # fmt: skip
+                 "RiskLimit", "RoutingSettings", "RoutingRule", "RoutingWhen", "Maintenance", "Price", "RoutingSimulation", "Experiment", "Guardrail", "ExperimentResult", "Difference", "RetryPolicy", "Again"):  # fmt: skip
         for field in (info.alias or field for field, info in getattr(outputs, name).model_fields.items()):
             assert f"`{field}`" in manual or f'"{field}"' in manual, (name, field)
     for name in (

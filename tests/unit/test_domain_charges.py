@@ -27,14 +27,14 @@ def sent(**fields: Any) -> Story:
     return story
 
 
-def not_found(story: Story, *, may_continue: Any = never) -> None:
+def not_found(story: Story, *, next_within: Any = never) -> None:
     story.apply(
         charges.record_not_found(
             story.state,
             story.attempt(),
             None,
             settle_window=SETTLE,
-            may_continue=may_continue,
+            next_within=next_within,
             timing=TIMING,
             now=story.now,
         )
@@ -49,10 +49,10 @@ def unknown(story: Story, *, resolved: bool) -> None:
     )
 
 
-def not_sent(story: Story, *, may_continue: Any = never) -> None:
+def not_sent(story: Story, *, next_within: Any = never) -> None:
     story.apply(
         charges.record_not_sent(
-            story.state, story.attempt(), REFUSED, None, may_continue=may_continue, timing=TIMING, now=story.now
+            story.state, story.attempt(), REFUSED, None, next_within=next_within, timing=TIMING, now=story.now
         )
     )
 
@@ -106,7 +106,7 @@ def test_a_decline_without_a_way_on_fails_the_payment_with_the_providers_reason(
 
 def test_a_decline_with_a_way_on_waits_for_the_next_attempt_under_a_lease() -> None:
     story = sent()
-    story.hear(_C.DECLINED, may_continue=always)
+    story.hear(_C.DECLINED, next_within=always)
     assert (story.payment.status, story.payment.open_attempt) == (_P.PROCESSING, None)
     assert story.payment.due_at == later(TIMING.backoff_cap + TIMING.lease)
     assert story.send("b").number == 2
@@ -224,7 +224,7 @@ def test_a_time_out_is_unknown_and_never_failed() -> None:
 
 def test_a_request_that_never_left_may_go_elsewhere_at_once() -> None:
     story = sent()
-    not_sent(story, may_continue=always)
+    not_sent(story, next_within=always)
     assert (story.attempt().status, story.payment.open_attempt) == (_A.NOT_SENT, None)
     assert story.attempt().error == REFUSED
 
@@ -255,9 +255,9 @@ def test_not_found_is_definite_on_the_second_read_after_the_settle_window() -> N
     story = sent()
     not_found(story)  # too early to count
     story.wait(TIMING.call + SETTLE)
-    not_found(story, may_continue=always)
+    not_found(story, next_within=always)
     assert (story.attempt().status, story.attempt().not_found) == (_A.UNKNOWN, NOT_FOUND_READS - 1)
-    not_found(story, may_continue=always)
+    not_found(story, next_within=always)
     assert (story.attempt().status, story.payment.status) == (_A.NOT_SENT, _P.PROCESSING)
     error = story.attempt().error
     assert error is not None
@@ -340,7 +340,7 @@ def test_a_late_success_is_given_back_and_the_payment_does_not_move(how: str) ->
 
 def test_a_late_success_of_an_earlier_attempt_leaves_the_later_one_alone() -> None:
     story = sent()
-    story.hear(_C.DECLINED, may_continue=always)
+    story.hear(_C.DECLINED, next_within=always)
     story.send("b")
     story.hear(_C.SUCCEEDED, 1)
     assert (story.payment.status, story.payment.open_attempt) == (_P.PROCESSING, story.attempt(2).id)

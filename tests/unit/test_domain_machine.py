@@ -74,7 +74,7 @@ class PaymentLife(RuleBasedStateMachine):
         if start in ("sent", *_EARLY):
             self.story.send()
         if start in _EARLY:  # most sequences would end before they got here by themselves
-            self.story.hear(_EARLY[start], may_continue=self._may_continue)
+            self.story.hear(_EARLY[start], next_within=self._next_within)
 
     # -- helpers -----------------------------------------------------------------------------------
 
@@ -84,8 +84,9 @@ class PaymentLife(RuleBasedStateMachine):
             RoutingSettings(), CANDIDATES, attempts, Asked("upi", "INR", payment.amount, payment.capture)
         )
 
-    def _may_continue(self, attempts: Sequence[Attempt]) -> bool:
-        return self.story.now < self.story.payment.expires_at and self._route(attempts).chosen is not None
+    def _next_within(self, attempts: Sequence[Attempt]) -> float | None:
+        may = self.story.now < self.story.payment.expires_at and self._route(attempts).chosen is not None
+        return TIMING.backoff_cap if may else None
 
     def _attempt(self, pick: int) -> Attempt:
         return self.story.state.attempts[pick % len(self.story.state.attempts)]
@@ -184,7 +185,7 @@ class PaymentLife(RuleBasedStateMachine):
         self.story.hear(
             factories.charge(status, **({"amount": attempt.amount} | fields)),
             attempt.number,
-            may_continue=self._may_continue,
+            next_within=self._next_within,
         )
 
     @precondition(_has_attempts)
@@ -207,7 +208,7 @@ class PaymentLife(RuleBasedStateMachine):
                 self._attempt(pick),
                 REFUSED,
                 None,
-                may_continue=self._may_continue,
+                next_within=self._next_within,
                 timing=TIMING,
                 now=story.now,
             )
@@ -232,7 +233,7 @@ class PaymentLife(RuleBasedStateMachine):
             attempt,
             None,
             settle_window=30.0,
-            may_continue=self._may_continue,
+            next_within=self._next_within,
             timing=TIMING,
             now=story.now,
         )

@@ -385,7 +385,7 @@ def test_only_an_operation_under_way_can_become_unknown(status: OperationStatus)
 def test_one_open_review_keeps_the_flag_whatever_else_is_settled() -> None:
     story = Story.begin()
     story.send()
-    story.hear(_C.DECLINED, may_continue=lambda _: True)
+    story.hear(_C.DECLINED, next_within=lambda _: 20.0)
     story.hear(_C.SUCCEEDED)  # late
     call(story)
     tell(story, _E.FAILED)
@@ -540,7 +540,7 @@ def test_a_refund_at_the_provider_that_came_back_before_we_heard_of_it_changes_n
 def test_what_went_back_from_another_charge_never_touches_the_payments_money() -> None:
     story = Story.begin()
     story.send()
-    story.hear(_C.DECLINED, may_continue=lambda _: True)
+    story.hear(_C.DECLINED, next_within=lambda _: 20.0)
     story.send("b")
     story.hear(_C.SUCCEEDED, provider_reference="ch_2")
     story.hear(_C.SUCCEEDED, 1)  # late

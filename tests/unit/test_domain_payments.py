@@ -21,6 +21,7 @@ from chalicelib.domain.states import (
     OrderStatus,
     PaymentStatus,
 )
+from chalicelib.domain.timing import backoff_wait
 from tests.support import factories
 from tests.support.asl import payment_definition
 from tests.support.factories import AMOUNT, LOST, NOW, TIMING, candidate, later
@@ -130,7 +131,7 @@ def test_without_a_provider_the_payment_fails_with_the_decision_in_its_event() -
 def test_without_another_provider_the_last_attempts_reason_stays() -> None:
     story = Story.begin()
     story.send()
-    story.hear(_C.DECLINED, may_continue=always)
+    story.hear(_C.DECLINED, next_within=always)
     story.apply(payments.fail_without_route(story.state, factories.decision(), NOW))
     assert story.payment.error == factories.TECHNICAL
 
@@ -302,7 +303,7 @@ def states_of_a_payment() -> dict[str, Story]:
         )
     declined = Story.begin()
     declined.send()
-    declined.hear(_C.DECLINED, may_continue=always)
+    declined.hear(_C.DECLINED, next_within=always)
     pending = Story.begin()
     pending.send()
     pending.hear(_C.PENDING)
@@ -341,7 +342,7 @@ def test_the_next_step_is_read_off_the_state(name: str, outcome: str, wait: floa
 
 @given(st.integers(0, 50), st.floats(0, 1))
 def test_the_backoff_never_exceeds_its_cap(attempts: int, jitter: float) -> None:
-    assert 0 <= TIMING.backoff_wait(attempts, lambda: jitter) <= TIMING.backoff_cap
+    assert 0 <= backoff_wait(TIMING.backoff, TIMING.backoff_cap, attempts, lambda: jitter) <= TIMING.backoff_cap
 
 
 def outcomes_of_the_domain() -> set[str]:

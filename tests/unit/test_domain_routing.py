@@ -9,11 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chalicelib.domain.errors import ErrorClass, ErrorCode, PaymentError
+from chalicelib.domain.retrying import FORBIDDEN, RetryPolicy
 from chalicelib.domain.routing import (
-    FAIL_OVER,
-    MAX_ATTEMPTS,
-    MAX_PROVIDERS,
-    RETRY_SAME,
     decide,
     may_try_again,
 )
@@ -36,7 +33,10 @@ RULES = [
 ]
 PAYMENT = factories.make_payment()
 # The definite answers after which money can be tried elsewhere, and all others.
-NO_FURTHER = set(ErrorClass) - FAIL_OVER
+NO_FURTHER = {ErrorClass(name) for name in FORBIDDEN}
+FAIL_OVER = set(ErrorClass) - NO_FURTHER
+RETRY_SAME = {ErrorClass.RATE_LIMITED, ErrorClass.TECHNICAL_DECLINE}
+MAX_ATTEMPTS, MAX_PROVIDERS = RetryPolicy().max_attempts, RetryPolicy().max_providers
 
 
 def route(

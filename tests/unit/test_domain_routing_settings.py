@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chalicelib.domain import retrying
 from chalicelib.domain.errors import InvalidRequest
+from chalicelib.domain.retrying import RetryPolicy
 from chalicelib.domain.routing_rules import Hours, RoutingSettings, Rule, When
 from chalicelib.domain.routing_settings import (
     MAX_BINS,
@@ -38,6 +40,7 @@ FULL: dict[str, Any] = {
     ],
     "maintenance": [{"account": "stripe", "from": "2026-12-24T18:00:00.000Z", "until": "2026-12-25T06:00:00.000Z", "methods": ["card"], "reason": "announced"}],
     "costs": {"razorpay": {"basis_points": 200, "fixed": {}}, "acc_b": {"basis_points": 290, "fixed": {"INR": 300, "JPY": 0}}},
+    "retry": {"max_attempts": 2},
     "experiments": [{
         "name": "try-b", "share": 10, "start": "2026-12-01T00:00:00.000Z", "stop": "2026-12-31T00:00:00.000Z", "when": {"methods": ["upi"]}, "by": "score",
         "accounts": ["acc_b"], "settle": 600, "guardrail": {"margin": 5, "payments": 200}, "ended_at": "2026-12-05T00:00:00.000Z", "ended_because": "worse",
@@ -59,7 +62,8 @@ def upkeep(**changes: Any) -> dict[str, Any]:
 
 def test_all_that_can_be_said_is_understood_and_comes_back_as_it_was_said() -> None:
     settings = parse(FULL, ACCOUNTS)
-    assert to_dict(settings) == FULL
+    assert to_dict(settings) == FULL | {"retry": retrying.to_dict(settings.retry)}
+    assert settings.retry == RetryPolicy(max_attempts=2)
     premium, upi, best, _ = settings.rules
     assert premium.when.hours == Hours(22 * 60, 6 * 60, "Asia/Kolkata", frozenset({4, 5}))
     assert premium.when.bins == ((411111, 411111), (450000, 459999))
@@ -72,7 +76,9 @@ def test_all_that_can_be_said_is_understood_and_comes_back_as_it_was_said() -> N
 
 def test_what_is_left_out_has_its_default_and_is_not_stored() -> None:
     assert parse({}, ACCOUNTS) == RoutingSettings() == from_stored({})
-    assert to_stored(parse({"rules": [], "costs": {}, "maintenance": [], "experiments": []}, ACCOUNTS)) == {}
+    assert (
+        to_stored(parse({"rules": [], "costs": {}, "maintenance": [], "experiments": [], "retry": {}}, ACCOUNTS)) == {}
+    )
     (only,) = parse(rule(), ACCOUNTS).rules
     assert (only.by, only.accounts, only.when) == ("priority", (), When())
     assert parse(rule(weights={"acc_a": 100}), ACCOUNTS).rules[0].by == "split"
@@ -163,6 +169,9 @@ WRONG: list[tuple[Any, str | None, str]] = [
     ({"costs": {"stripe": {}}}, "costs.stripe.basis_points", "missing_field"),
     ({"costs": {"stripe": {"basis_points": 5_001}}}, "costs.stripe.basis_points", "invalid_field"),
     ({"costs": {"stripe": {"basis_points": 1, "fixed": {"INR": -1}}}}, "costs.stripe.fixed.INR", "invalid_field"),
+    # retries
+    ({"retry": {"max_attempts": 9}}, "retry.max_attempts", "invalid_field"),
+    ({"retry": {"errors": {"timeout_unknown": {"same_provider": True}}}}, "retry.errors.timeout_unknown", "invalid_field"),
     # maintenance
     (upkeep(account="acc_x"), "maintenance.0.account", "unknown_account"),
     (upkeep(until="2026-12-24T18:00:00Z"), "maintenance.0.until", "bad_time"),

@@ -304,7 +304,7 @@ def test_attempts_are_read_in_their_order(tables: Tables, tenant: Tenant) -> Non
     story = stored(tables, tenant=tenant)
     for name in "aab":
         story.send(name)
-        story.hear(_C.DECLINED, may_continue=lambda _: True, provider_reference=ids.new_id("ch", NOW))
+        story.hear(_C.DECLINED, next_within=lambda _: 20.0, provider_reference=ids.new_id("ch", NOW))
     assert [attempt.number for attempt in tables.load(story.payment.id, tenant).attempts] == [1, 2, 3]
 
 

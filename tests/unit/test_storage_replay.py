@@ -59,6 +59,7 @@ def samples() -> dict[str, Any]:
         status=AttemptStatus.CAPTURED, amount=149_900, currency="INR", route={"rule": "standard", "order": ["acct_razorpay"]},
         created_at=NOW, updated_at=later(1), deadline_at=later(45), captured=149_900, reversed=1, provider_reference="pay_Qa1",
         data={"order": "order_Qa1"}, error=ERROR, resolves=3, not_found=1, due_at=later(300),
+        retry_at=later(60),
     )  # fmt: skip
     refund = Operation(
         tenant=TENANT, id=rf, payment_id=pay, attempt_id=att, type=OperationType.REFUND, status=OperationStatus.UNKNOWN,
