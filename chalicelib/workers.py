@@ -9,7 +9,16 @@ from chalice.app import Blueprint
 
 from chalicelib.domain.model import Tenant
 from chalicelib.observability import entrypoint, logger
-from chalicelib.services import notifications, operations, outbox, overdue, projections, provider_events, sweeping
+from chalicelib.services import (
+    notifications,
+    operations,
+    outbox,
+    overdue,
+    projections,
+    provider_events,
+    sweeping,
+    watching,
+)
 from chalicelib.wiring import kit
 
 if TYPE_CHECKING:
@@ -20,6 +29,7 @@ if TYPE_CHECKING:
 workers = Blueprint(__name__)
 
 _HINT_TRIES = 3  # how often an unsigned callback may make us ask in vain
+_WATCH_SECONDS = 40.0
 _SWEEP_SECONDS = 40.0  # of handing over per invocation, below the function's time-out
 
 
@@ -150,3 +160,10 @@ def sweep(_: dict[str, Any], __: object) -> dict[str, Any]:
             kit().sleep(settings.sweep_pause)
         taken += sweeping.sweep(kit(), _SWEEP_SECONDS / settings.sweep_passes)
     return {"taken": taken}
+
+
+@workers.lambda_function(name="watch")
+@entrypoint
+def watch(_: dict[str, Any], __: object) -> dict[str, Any]:
+    """Schedule: look at what providers did in the minutes that are over."""
+    return {"changed": watching.watch(kit(), _WATCH_SECONDS)}

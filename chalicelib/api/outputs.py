@@ -460,6 +460,38 @@ class RoutingSimulation(Output):
     shares: Annotated[dict[str, float], Field(description="How such payments are spread over accounts, by trying.")]
 
 
+class Latency(Output):
+    """Milliseconds of the answers to new charges, within 12 %; null without samples."""
+
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+
+class LastHour(Output):
+    """What became of your own attempts that ended within the last hour."""
+
+    calls: int
+    success_rate: float | None
+    success_rate_low: Annotated[float, Field(description="Of the 95 % interval (Wilson).")]
+    success_rate_high: float
+    technical_failure_rate: float | None
+    latency_samples: int
+    latency_ms: Latency
+
+
+class Alert(Output):
+    """Something that is not as usual, or was not."""
+
+    kind: Literal["success_rate", "latency", "volume"]
+    state: Literal["raised", "updated", "cleared"]
+    since: Time
+    at: Annotated[Time, Field(description="When it came into this state.")]
+    usual: Annotated[float, Field(description="A rate (0 to 1), milliseconds, or attempts a minute.")]
+    seen: float
+    summary: str
+
+
 class MethodHealth(Output):
     """How a provider does with one method."""
 
@@ -475,6 +507,8 @@ class MethodHealth(Output):
     calls: Annotated[int, Field(description="That ended within the last minute, of all merchants of this mode.")]
     failures: Annotated[int, Field(description="Technical ones among them.")]
     failure_share: Annotated[float | None, Field(description="0 to 1; null without calls.")]
+    last_hour: LastHour
+    alerts: Annotated[list[Alert], Field(description="Of the last 30 days, newest first; the newest hundred of all.")]
 
 
 class Provider(Output):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from chalicelib.domain import latency
 from chalicelib.domain import risk_settings as risk_json
 from chalicelib.domain import routing_settings as routing_json
 from chalicelib.domain.draft import error_dict
+from chalicelib.domain.scoring import wilson
 from chalicelib.domain.states import OperationStatus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
     from chalicelib.domain.cards import CardToken
     from chalicelib.domain.merchant import Account
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from chalicelib.services.experiments import Standing
     from chalicelib.services.health import MethodHealth, ProviderHealth
     from chalicelib.services.simulation import Simulation
+    from chalicelib.storage.minutes import Alert, Tally
     from chalicelib.storage.rule_books import Stored
 
 # What is under way is pending to a merchant, whoever it is waiting for.
@@ -304,6 +306,34 @@ def _method_health(shown: MethodHealth) -> dict[str, object]:
         "calls": shown.calls,
         "failures": shown.failures,
         "failure_share": round(shown.failures / shown.calls, 4) if shown.calls else None,
+        "last_hour": _last_hour(shown.hour),
+        "alerts": [_alert(alert) for alert in shown.alerts],
+    }
+
+
+def _last_hour(hour: Tally) -> dict[str, object]:
+    low, high = wilson(hour.successes, hour.calls)
+    return {
+        "calls": hour.calls,
+        "success_rate": round(hour.successes / hour.calls, 4) if hour.calls else None,
+        "success_rate_low": round(low, 4),
+        "success_rate_high": round(high, 4),
+        "technical_failure_rate": round(hour.technical / hour.calls, 4) if hour.calls else None,
+        "latency_samples": sum(hour.latency.values()),
+        "latency_ms": {f"p{share}": latency.percentile(hour.latency, share / 100) for share in (50, 95, 99)},
+    }
+
+
+def _alert(alert: Alert) -> dict[str, object]:
+    body = alert.body
+    return {
+        "kind": alert.kind,
+        "state": body["state"],
+        "since": moment(datetime.fromtimestamp(alert.since * 60, UTC)),
+        "at": moment(datetime.fromtimestamp(body["at"] * 60, UTC)),
+        "usual": round(body["usual"], 4),
+        "seen": round(body["seen"], 4),
+        "summary": body["sentence"],
     }
 
 

@@ -46,7 +46,7 @@ def guard(kit: Kit, event: Mapping[str, Any]) -> None:
     """End the experiment whose payment was just counted, if its variant is losing; looks once a minute at most."""
     name = event["data"].get("payment", {}).get("experiment", "").rpartition("/")[0]
     tenant = Tenant(event["merchant_id"], event["mode"])
-    if not name or not kit.merchants.once_in(_LOOK_AGAIN, f"experiment/{tenant}/{name}"):
+    if not name or not kit.health.once_in(_LOOK_AGAIN, f"experiment/{tenant}/{name}"):
         return
     stored = ROUTING.read(tenant)
     found = next((one for one in stored.rules.experiments if one.name == name), None) if stored else None

@@ -19,7 +19,9 @@ from chalicelib.domain.model import Tenant
 from chalicelib.domain.routing import Known
 from chalicelib.observability import logger, metric
 from chalicelib.services.kit import pause
+from chalicelib.storage import minutes
 from chalicelib.storage.health import Row, Unavailable, breaker_row, forced_row, tallies_row
+from chalicelib.storage.minutes import Alert, Subject, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from chalicelib.domain.model import Mode, Payment
     from chalicelib.services.kit import Kit
 
+_HOUR = 60  # minutes
 _RACES = 10  # for a permit or an operator's word, before others have it their way
 
 
@@ -87,6 +90,8 @@ def _announce(provider: str, method: str, before: Breaker, after: Breaker) -> No
         provider=provider, method=method, state=str(after.status), was=str(before.status),
     )  # fmt: skip
     metric("BreakerStateChange", provider=provider, method=method, state=str(after.status))
+    if after.status is Status.OPEN:
+        metric("BreakerOpened", provider=provider, method=method)
 
 
 # -- from outcomes ---------------------------------------------------------------------------------
@@ -142,6 +147,8 @@ class MethodHealth:
     breaker: Breaker
     calls: int
     failures: int  # technical ones
+    hour: Tally  # the merchant's own payments of the last hour
+    alerts: Sequence[Alert]  # newest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,11 +220,27 @@ def _effective(forced: Breaker | None, shared: Breaker, now: datetime) -> Breake
     return Known(now, breakers={"": shared}, forced={"": forced} if forced else {}).breaker("")
 
 
+def _lately(
+    tenant: Tenant, pairs: Sequence[tuple[str, str]], now: datetime
+) -> tuple[dict[tuple[str, str], Tally], dict[tuple[str, str], list[Alert]]]:
+    """The last hour of those pairs of provider and method that have had payments, and the newest alerts."""
+    last = minutes.minute_of(now)
+    hours = {
+        pair: sum(minutes.read(Subject(tenant, *pair), last - _HOUR, last).values(), Tally())
+        for pair in sorted(minutes.watched_of(tenant, pairs))
+    }
+    alerts: dict[tuple[str, str], list[Alert]] = {}
+    for alert in minutes.alerts(tenant):
+        alerts.setdefault((alert.subject.provider, alert.subject.method), []).append(alert)
+    return hours, alerts
+
+
 def _shown(kit: Kit, tenant: Tenant, providers: Sequence[str]) -> list[ProviderHealth]:
     methods = {provider: sorted(kit.provider(provider).capabilities.methods) for provider in providers}
     pairs = [(provider, method) for provider in providers for method in methods[provider]]
     reading = kit.health.read(tenant, (), pairs, consistent=True)
     now = kit.now()
+    hours, alerts = _lately(tenant, pairs, now)
     oldest = int(now.timestamp()) // breakers.BUCKET - breakers.BUCKETS
 
     def one(provider: str, method: str) -> MethodHealth:
@@ -226,7 +249,8 @@ def _shown(kit: Kit, tenant: Tenant, providers: Sequence[str]) -> list[ProviderH
         failures = sum(bucket.failed for bucket in recent)
         calls = failures + sum(bucket.ok for bucket in recent)
         return MethodHealth(
-            method, _effective(reading.forced.get((provider, method)), shared, now), calls, failures
+            method, _effective(reading.forced.get((provider, method)), shared, now), calls, failures,
+            hours.get((provider, method), Tally()), alerts.get((provider, method), ()),
         )  # fmt: skip
 
     accounts = kit.merchants.get(tenant).accounts

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from chalicelib.domain.model import Tenant
 from chalicelib.observability import logger, metric
-from chalicelib.services import experiments, health
+from chalicelib.services import experiments, health, watching
 from chalicelib.services.kit import pause
 from chalicelib.services.outbox import counted
 from chalicelib.storage.health import Unavailable, to_item
@@ -41,6 +41,7 @@ def project(kit: Kit, event: Mapping[str, Any]) -> None:
         raise TooOld(msg)
     mark = Mark(f"projected/{event['id']}", round((created_at + timedelta(days=_MARK_DAYS + 1)).timestamp()))
     tenant = Tenant(event["merchant_id"], event["mode"])
+    minute = watching.counted(kit, event)
     for number in range(_RACES):
         lesson = _lesson(kit, event) if number < _LESSONS else None
         if number == _LESSONS and "outcome" in event["data"]:
@@ -48,7 +49,7 @@ def project(kit: Kit, event: Mapping[str, Any]) -> None:
             metric("OutcomeNotLearned")
         also = [to_item(row) for row in lesson.rows] if lesson else []
         try:
-            if not kit.store.project(tenant, counted(event), mark, now, also):
+            if not kit.store.project(tenant, counted(event), mark, now, also, minute):
                 logger.info("event counted before", event_id=event["id"])
                 return
         except Stale:

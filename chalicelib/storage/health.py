@@ -61,6 +61,7 @@ class Health:
         items.bind(prefix)
         self._clock, self._ttl = clock, ttl
         self._cache: dict[tuple[Any, ...], tuple[float, Reading]] = {}
+        self._asked: dict[str, float] = {}  # about what exists, so it stays small
 
     def cached(self, tenant: Tenant, accounts: Sequence[str], breakers: Sequence[tuple[str, str]]) -> Reading:
         """For a decision; with ``is_missing`` if the rows cannot be read, which is remembered for as long."""
@@ -81,6 +82,14 @@ class Health:
     def forget(self) -> None:
         """Read again next time: this environment knows that something has changed."""
         self._cache.clear()
+
+    def once_in(self, seconds: float, what: str) -> bool:
+        """Whether this environment has not been asked so for ``seconds``: for what need not be done all the time."""
+        now = self._clock().timestamp()
+        if now - self._asked.get(what, 0.0) < seconds:
+            return False
+        self._asked[what] = now
+        return True
 
     def read(
         self,

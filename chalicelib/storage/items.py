@@ -29,6 +29,8 @@ from pynamodb.constants import STRING
 from pynamodb.indexes import GlobalSecondaryIndex, KeysOnlyProjection
 from pynamodb.models import Model
 
+from chalicelib.domain import latency
+
 _CONNECT_TIMEOUT = 1  # seconds; PynamoDB's defaults outlast API Gateway's 29 seconds
 _READ_TIMEOUT = 3
 
@@ -489,6 +491,46 @@ class HealthItem(Model):
     version = NumberAttribute()
 
 
+class MinuteItem(Model):
+    """pk = {merchant}/{mode}/minutes/{provider}/{method}, sk = {epoch minute}#{shard}; latencies by bucket."""
+
+    class Meta(_Meta):
+        """Table settings."""
+
+    pk = UnicodeAttribute(hash_key=True)
+    sk = UnicodeAttribute(range_key=True)
+    calls = NumberAttribute(null=True)
+    successes = NumberAttribute(null=True)
+    technical = NumberAttribute(null=True)
+    expires_at = NumberAttribute()
+    for _number in range(latency.BUCKETS):
+        locals()[f"h{_number}"] = NumberAttribute(null=True)
+
+
+class WatchedItem(Model):
+    """pk = watched, sk = {merchant}/{mode}/{provider}/{method}; the state of what watches it."""
+
+    class Meta(_Meta):
+        """Table settings."""
+
+    pk = UnicodeAttribute(hash_key=True)
+    sk = UnicodeAttribute(range_key=True)
+    body = JSON(null=True)
+    version = NumberAttribute()
+
+
+class AlertItem(Model):
+    """pk = {merchant}/{mode}/alerts, sk = {epoch minute it was raised}/{provider}/{method}/{kind}."""
+
+    class Meta(_Meta):
+        """Table settings."""
+
+    pk = UnicodeAttribute(hash_key=True)
+    sk = UnicodeAttribute(range_key=True)
+    body = JSON(null=True)
+    expires_at = NumberAttribute()
+
+
 _TABLES: dict[str, tuple[type[Model], ...]] = {
     "payments": (
         PaymentsItem, _Indexed, OrderItem, PaymentItem, AttemptItem, OperationItem, EventItem, JournalItem,
@@ -497,7 +539,7 @@ _TABLES: dict[str, tuple[type[Model], ...]] = {
     "guards": (GuardsItem, IdempotencyItem, MarkItem, SlotItem, TokenItem, WindowItem),
     "merchants": (MerchantsItem, ApiKeyItem, SettingsItem, RiskItem, RoutingItem, AccountItem, AccountOwnerItem),
     "deliveries": (DeliveryItem, DeliveriesRow),
-    "stats": (StatsItem, HealthItem),
+    "stats": (StatsItem, HealthItem, MinuteItem, WatchedItem, AlertItem),
 }  # fmt: skip
 
 

@@ -59,7 +59,7 @@ class Merchants:
         self._clock = clock
         self._ttl = ttl
         self._cache: dict[tuple[str, ...], tuple[float, Any]] = {}
-        self._asked: dict[str, float] = {}  # about accounts and experiments that exist, so it stays small
+        self._reread: dict[str, float] = {}  # of accounts that exist, so it stays small
 
     def authenticate(self, secret: str) -> ApiKey | None:
         """The API key whose secret this is; None if there is none or it is revoked."""
@@ -144,15 +144,11 @@ class Merchants:
 
     def reread(self, tenant: Tenant, account_id: str) -> Account | None:
         """As ``account``, but once a second at most, else None: for whoever anybody can make ask."""
-        return self.account(tenant, account_id) if self.once_in(1, account_id) else None
-
-    def once_in(self, seconds: float, what: str) -> bool:
-        """Whether this environment has not been asked so for ``seconds``: for what must not be done all the time."""
         now = self._clock().timestamp()
-        if now - self._asked.get(what, 0.0) < seconds:
-            return False
-        self._asked[what] = now
-        return True
+        if now - self._reread.get(account_id, 0.0) < 1:
+            return None
+        self._reread[account_id] = now
+        return self.account(tenant, account_id)
 
     def list_accounts(self, tenant: Tenant, *, limit: int, cursor: str | None) -> Page:
         """A tenant's provider accounts as they are now, by id from the last one down."""

@@ -310,9 +310,10 @@ class Store:
         mark: Mark,
         now: datetime,
         also: Sequence[tuple[Model, Any]] = (),
+        added: Sequence[tuple[Model, Sequence[Any]]] = (),
     ) -> bool:
-        """Add ``totals`` ((partition suffix, sort key) → amount) to the stats, and write other items on their
-        conditions; False if done before. Raises Stale."""
+        """Add ``totals`` ((partition suffix, sort key) → amount) to the stats, write other items on their conditions,
+        and apply actions to rows; False if done before. Raises Stale."""
         try:
             with TransactWrite(connection=PaymentsItem._get_connection().connection) as transaction:  # noqa: SLF001
                 transaction.save(_mark_item(mark), _free(MarkItem, now))
@@ -322,8 +323,10 @@ class Store:
                     transaction.update(item, [StatsItem.total.add(amount)])
                 for other, condition in also:
                     transaction.save(other, condition)
+                for row, actions in added:
+                    transaction.update(row, list(actions))
         except TransactWriteError as error:
-            meaning = _meaning(error, ["mark", *["stats"] * (len(totals) + len(also))])
+            meaning = _meaning(error, ["mark", *["stats"] * (len(totals) + len(also) + len(added))])
             if isinstance(meaning, AlreadyApplied):
                 return False
             raise meaning from error

@@ -102,11 +102,17 @@ def idle(sweep: Tally) -> dict[str, float]:
     logged = sum(sweep.logged.values()) + _LAMBDA_BYTES
     minutely = {
         f"polling of {queues} queues": polls * PRICE["SQS request"],
-        "the schedule's events": PRICE["EventBridge event"],
+        "the schedules' events": len(_of_type("Events::Rule")) * PRICE["EventBridge event"],
         "sweep: requests and duration": PRICE["Lambda request"] + gb_seconds * PRICE["Lambda GB-second, arm64"],
         "sweep: reads of the due indexes": sum(sweep.reads.values()) * PRICE["DynamoDB read unit"],
         "sweep: logs": logged / _GB * PRICE["CloudWatch Logs GB"],
         "sweep: traces": PRICE["X-Ray trace"],
+        # Not measured: one query that finds nobody, in no more time and log than a sweep's eight.
+        "watch: at most": PRICE["Lambda request"]
+        + gb_seconds * PRICE["Lambda GB-second, arm64"]
+        + 0.5 * PRICE["DynamoDB read unit"]
+        + logged / _GB * PRICE["CloudWatch Logs GB"]
+        + PRICE["X-Ray trace"],
     }
     return {
         f"{len(alarms)} alarms on {alarmed} metrics": alarmed * PRICE["alarm metric, month"],

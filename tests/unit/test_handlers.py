@@ -326,7 +326,7 @@ def test_every_function_is_wrapped_by_entrypoint() -> None:
     for module in (workers, workflow):
         registered = re.findall(r'lambda_function\(name="(\w+)"\)', source_of(module))
         assert _handlers(module) == registered
-    assert len(_handlers(workers)) + len(_handlers(workflow)) == 10
+    assert len(_handlers(workers)) + len(_handlers(workflow)) == 11
 
 
 # -- in a process of its own -------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from chalicelib.domain import velocity
+from chalicelib.domain.anomaly import Detector
 from chalicelib.domain.cards import CardToken
 from chalicelib.domain.errors import ErrorClass, ErrorCode, PaymentError
 from chalicelib.domain.model import Attempt, Delivery, Event, Journal, Leg, Operation, Order, Payment, Reference
@@ -136,6 +137,14 @@ def plain_items() -> dict[str, Model]:
             rules={"rules": [{"name": "rest", "when": {}, "by": "split", "weights": {"acct_a": 70, "acct_b": 30}}]},
         ),
         "routing, as set up": items.RoutingItem("routing/mer_01TEST", "routing#test", rules=None, version=1, updated_at=None),
+        "minute": items.MinuteItem(
+            "mer_01TEST/test/minutes/razorpay/upi", "0029935703#2", calls=3, successes=2, technical=1, h12=2, h20=1, expires_at=1_798_734_180
+        ),
+        "watched": items.WatchedItem("watched", "mer_01TEST/test/razorpay/upi", body=Detector(last=29_935_703).as_dict(), version=7),
+        "alert": items.AlertItem(
+            "mer_01TEST/test/alerts", "0029935703/razorpay/upi/latency", body={"state": "raised", "usual": 290.0, "seen": 870.5},
+            expires_at=1_798_734_180,
+        ),
         "reference": mapping.to_reference_item(Reference("acct_razorpay/pay_Qa1", TENANT, "pay_1")),
         "orphan": items.OrphanItem(
             "mer_01TEST/test/orphan/acct_1/e1", "orphan", list_pk="mer_01TEST/test/orphan/0", list_sk="orph_1", account="acct_1",
@@ -203,6 +212,9 @@ def from_wire(kind: str, stored: dict[str, Any]) -> Model:
         "delivery": items.DeliveryItem,
         "stats": items.StatsItem,
         "health": items.HealthItem,
+        "minute": items.MinuteItem,
+        "watched": items.WatchedItem,
+        "alert": items.AlertItem,
     }
     table = {"idempotency": items.GuardsItem, "mark": items.GuardsItem, "slot": items.GuardsItem,
              "token": items.GuardsItem, "window": items.GuardsItem, "risk": items.MerchantsItem,
