@@ -5,7 +5,7 @@ from __future__ import annotations
 from chalice.app import Chalice
 
 from chalicelib import workers, workflow
-from chalicelib.api import accounts, meta, orders, payments, providers, refunds, risk, tokens, webhooks
+from chalicelib.api import accounts, meta, orders, payments, providers, refunds, risk, routing, tokens, webhooks
 
 app = Chalice(app_name="railyard")
 
@@ -18,6 +18,7 @@ for blueprint in (
     accounts.api,
     providers.api,
     risk.api,
+    routing.api,
     webhooks.api,
     workflow.tasks,
     workers.workers,

@@ -19,11 +19,12 @@ from chalicelib.domain.ids import new_id
 from chalicelib.domain.merchant import Account, Merchant
 from chalicelib.domain.model import Tenant
 from chalicelib.domain.risk import RiskRules
-from chalicelib.domain.routing import Rule
+from chalicelib.domain.routing_rules import RoutingSettings, Rule, When
 from chalicelib.domain.velocity import Limit
 from chalicelib.providers import registry
 from chalicelib.providers.http import UrllibHttpClient
 from chalicelib.storage.merchants import Merchants
+from chalicelib.storage.rule_books import RISK, ROUTING
 from chalicelib.storage.vault import Vault
 from chalicelib.wiring import now
 from infra.sandbox import places
@@ -41,7 +42,7 @@ _LIMITS = tuple(
     for dimension in ("card", "customer", "ip", "device")
     for kind in ("payment", "decline")
 )
-_PREMIUM_ABOVE = 10_000_00  # paise
+_PREMIUM_WHEN = When(currencies=frozenset({"INR"}), above=10_000_00)
 # By the bank's names of providers. The others take what names them: metadata {"provider": "stripe"}.
 _PREMIUM = ("razorpay", "simulator", "simulator_b")
 _STANDARD = ("simulator", "razorpay", "simulator_b")
@@ -98,9 +99,9 @@ def _account(settings: ProviderSettings, base_url: str) -> Account:
 def _rules(names: Sequence[str]) -> tuple[Rule, ...]:
     """A payment goes to the provider that it names, by its size otherwise."""
     return (
-        *(Rule(f"asked for {name}", (f"acc_{name}",), metadata={"provider": name}) for name in names),
-        Rule("premium", [f"acc_{name}" for name in _PREMIUM], min_amount=_PREMIUM_ABOVE),
-        Rule("standard", [f"acc_{name}" for name in _STANDARD]),
+        *(Rule(f"asked for {name}", (f"acc_{name}",), When(metadata={"provider": name})) for name in names),
+        Rule("premium", tuple(f"acc_{name}" for name in _PREMIUM), _PREMIUM_WHEN),
+        Rule("standard", tuple(f"acc_{name}" for name in _STANDARD)),
     )
 
 
@@ -121,15 +122,16 @@ def seed(wish: Wish) -> Seeded:
         tenant=tenant,
         name="Demo merchant",
         accounts=accounts,
-        rules=_rules([settings.id for settings in providers]),
+        routing=RoutingSettings(_rules([settings.id for settings in providers])),
         webhook_url=wish["webhook_url"],
         webhook_secret=webhook_secret,
         risk=RiskRules(limits=_LIMITS),
     )
-    if owner:  # the key that finds payments by customer must stay, and risk rules that somebody is trying out
+    if owner:  # the key that finds payments by customer must stay, and rules that somebody is trying out
         merchant = replace(merchant, lookup_key=merchants.get(tenant).lookup_key)
-        chosen = merchants.risk(tenant)
-        merchant = replace(merchant, risk=chosen.rules) if chosen.version else merchant
+        risk, routing = merchants.rules(RISK, tenant), merchants.rules(ROUTING, tenant)
+        merchant = replace(merchant, risk=risk.rules) if risk.updated_at else merchant
+        merchant = replace(merchant, routing=routing.rules) if routing.updated_at else merchant
     merchants.save(merchant)
     secret_key = before["secret_key"] if before else merchants.create_key(tenant, "demo")
     return {

@@ -205,6 +205,7 @@ ExpiresAt = Annotated[
 ]
 # The proof a browser brings back: looked at once, never stored.
 ProofText = Annotated[str, StringConstraints(max_length=4000), AfterValidator(plain)]
+Segment = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,31}$"), _Text]
 Provider = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,32}$")]
 # Of any provider; which ones there have to be is checked against what the provider declares.
 Credentials = Annotated[

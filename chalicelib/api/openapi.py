@@ -18,6 +18,7 @@ from chalicelib.api import (
     providers,
     refunds,
     risk,
+    routing,
     tokens,
     webhooks,
 )
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from chalicelib.api.http import Route
 
 _BLUEPRINTS = (
-    orders.api, payments.api, refunds.api, tokens.api, accounts.api, providers.api, risk.api, webhooks.api, meta.api,
+    orders.api, payments.api, refunds.api, tokens.api, accounts.api, providers.api, risk.api, routing.api,
+    webhooks.api, meta.api,
 )  # fmt: skip
 _REF = "#/components/schemas/{model}"
 _PARAMETERS: Mapping[str, str] = {

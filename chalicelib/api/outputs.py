@@ -303,6 +303,163 @@ class RiskSettings(Output):
     rules: RiskRules
 
 
+class RoutingHours(Output):
+    """A time of day on some weekdays; until a time that is not later means of the next day."""
+
+    from_: Annotated[str, Field(alias="from", description="Such as 22:00.")]
+    until: Annotated[str, Field(description="Exclusive.")]
+    time_zone: Annotated[str, Field(description="By the IANA database, such as Asia/Kolkata.")]
+    days: Annotated[list[str], Field(description="monday to sunday; all, if left out.")] = []
+
+
+class RoutingWhen(Output):
+    """Which payments a rule is about: those that meet every condition that is there."""
+
+    methods: list[str] = []
+    networks: Annotated[list[str], Field(description="The card's network, or the bank's or wallet's code.")] = []
+    currencies: list[str] = []
+    above: Annotated[int, Field(description="Minor units, exclusive.")] | None = None
+    up_to: Annotated[int, Field(description="Minor units, inclusive.")] | None = None
+    bins: Annotated[list[str], Field(description="Six digits, or a range: 450000-459999.")] = []
+    countries: Annotated[list[str], Field(description="The customer's, as given with the payment.")] = []
+    segments: Annotated[list[str], Field(description="The customer's segment, as given with the payment.")] = []
+    metadata: Annotated[dict[str, str], Field(description="The payment's must have all of these.")] = {}
+    hours: RoutingHours | None = None
+
+
+class RoutingRule(Output):
+    """Payments that fit are offered to these accounts."""
+
+    name: str
+    when: RoutingWhen
+    by: Annotated[
+        Literal["priority", "split", "score", "value"],
+        Field(description="In this order; by weight; most likely to succeed first; by success x (amount - cost)."),
+    ]
+    accounts: Annotated[list[str], Field(description="Ids, or providers' names; all accounts, if empty.")] = []
+    weights: Annotated[dict[str, int], Field(description="Of a split: percent by account, 100 together.")] = {}
+
+
+class Maintenance(Output):
+    """A time in which an account, or all of a provider's, gets no new payments."""
+
+    account: str
+    from_: Annotated[Time, Field(alias="from")]
+    until: Time
+    methods: Annotated[list[str], Field(description="All, if left out.")] = []
+    reason: str | None = None
+
+
+class Price(Output):
+    """What an account takes for a successful payment."""
+
+    basis_points: Annotated[int, Field(description="Hundredths of a percent of the amount.")]
+    fixed: dict[str, Annotated[int, Field(description="Minor units, by currency.")]]
+
+
+class Guardrail(Output):
+    """When a variant is given up."""
+
+    margin: Annotated[int, Field(description="Points of success rate that it may be worse by.")]
+    payments: Annotated[int, Field(description="Of each arm, before anything is said.")]
+
+
+class Experiment(Output):
+    """A share of payments that goes another way for a while."""
+
+    name: str
+    share: Annotated[int, Field(description="Percent, 5 to 30.")]
+    start: Time
+    stop: Time
+    when: RoutingWhen
+    by: Literal["priority", "score", "value"]
+    accounts: list[str]
+    settle: Annotated[int, Field(description="Seconds after which a payment counts.")]
+    guardrail: Guardrail
+    ended_at: Annotated[Time | None, Field(description="When the guardrail ended it.")] = None
+    ended_because: str | None = None
+
+
+class ArmCounts(Output):
+    """What came of the payments of one arm."""
+
+    payments: int
+    successes: int
+
+
+class Difference(Output):
+    """Success rate of the variant minus that of the control, and its 95 % interval (Newcombe)."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+class ExperimentResult(Output):
+    """What has come of an experiment."""
+
+    object: Literal["experiment"]
+    name: str
+    status: Literal["scheduled", "running", "stopped", "ended"]
+    reason: Annotated[str | None, Field(description="Why its guardrail ended it.")]
+    counted_until: Annotated[Time, Field(description="Payments created since do not count yet.")]
+    control: ArmCounts
+    variant: ArmCounts
+    difference: Difference
+    summary: str
+
+
+class Again(Output):
+    """What may follow an attempt that ended in one way; null seconds are the stage's own."""
+
+    same_provider: bool
+    other_provider: bool
+    backoff: Annotated[int | None, Field(description="Seconds, doubled per attempt; the wait is a random part of it.")]
+    backoff_cap: Annotated[int | None, Field(description="Seconds.")]
+
+
+class RetryPolicy(Output):
+    """When a payment may be tried once more."""
+
+    max_attempts: int
+    max_providers: int
+    max_seconds: Annotated[int, Field(description="After the first attempt began; none begins later.")]
+    errors: Annotated[dict[str, Again], Field(description="By error class, or not_sent.")]
+    providers: Annotated[dict[str, dict[str, Again]], Field(description="By provider, where it differs.")]
+
+
+class RoutingSettings(Output):
+    """A merchant's routing rules."""
+
+    object: Literal["routing_settings"]
+    mode: Mode
+    version: Annotated[int, Field(description="Send it with the rules that are to follow these.")]
+    updated_at: Time | None
+    rules: list[RoutingRule]
+    maintenance: list[Maintenance]
+    costs: dict[str, Price]
+    experiments: list[Experiment]
+    retry: RetryPolicy
+
+
+class PassedOver(Output):
+    """A rule that does not fit, and the first condition that is not met."""
+
+    rule: str
+    condition: str
+
+
+class RoutingSimulation(Output):
+    """What would happen to a payment now."""
+
+    object: Literal["routing_simulation"]
+    risk: Risk
+    decision: Annotated[dict[str, Any], Field(description="As an attempt's route: candidates, filters, scores, draw.")]
+    provider: str | None
+    passed_over: list[PassedOver]
+    shares: Annotated[dict[str, float], Field(description="How such payments are spread over accounts, by trying.")]
+
+
 class MethodHealth(Output):
     """How a provider does with one method."""
 
@@ -378,6 +535,10 @@ class ProviderAccountList(Listed[ProviderAccount]):
 
 class ProviderList(Listed[Provider]):
     """All providers, in one page."""
+
+
+class ExperimentList(Listed[ExperimentResult]):
+    """All experiments, in one page."""
 
 
 class AttemptList(Listed[Attempt]):

@@ -26,14 +26,9 @@ def _render(state: PaymentState) -> dict[str, object]:
 # -- create, get, list -----------------------------------------------------------------------------
 
 
-@api.route(
-    "/v1/payments", methods=["POST"], scope="payments:write", body=schemas.PaymentIn, response="Payment", status=201,
-    idempotent=True, waits=True, errors=[404],
-)  # fmt: skip
-def create_payment(call: Call, body: schemas.PaymentIn) -> Reply:
-    """Create a payment and set it going."""
-    kit, tenant = call.kit, call.tenant
-    wish = payments.NewPayment(
+def wish_of(body: schemas.PaymentIn) -> payments.NewPayment:
+    """What the merchant wants, of what a request says."""
+    return payments.NewPayment(
         amount=body.amount,
         currency=body.currency,
         method=body.method.model_dump(exclude_none=True),
@@ -44,6 +39,16 @@ def create_payment(call: Call, body: schemas.PaymentIn) -> Reply:
         description=body.description,
         metadata=body.metadata or {},
     )
+
+
+@api.route(
+    "/v1/payments", methods=["POST"], scope="payments:write", body=schemas.PaymentIn, response="Payment", status=201,
+    idempotent=True, waits=True, errors=[404],
+)  # fmt: skip
+def create_payment(call: Call, body: schemas.PaymentIn) -> Reply:
+    """Create a payment and set it going."""
+    kit, tenant = call.kit, call.tenant
+    wish = wish_of(body)
     seconds = waiting.preferred(call.header("prefer"), kit.settings.max_wait)
 
     def settled(state: PaymentState) -> PaymentState:

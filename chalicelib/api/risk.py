@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chalicelib.api import schemas, views
 from chalicelib.api.http import Api, Call, Reply
-from chalicelib.services import risk_rules
+from chalicelib.services import rule_books
 
 api = Api(__name__)
 
@@ -15,7 +15,7 @@ _MAX_BODY = 1024 * 1024
 @api.route("/v1/risk", scope="risk:read", response="RiskSettings")
 def get_risk(call: Call) -> Reply:
     """Get the risk rules, with all defaults."""
-    return Reply(views.risk_settings(risk_rules.get(call.kit, call.tenant), call.tenant))
+    return Reply(views.risk_settings(rule_books.risk(call.kit, call.tenant), call.tenant))
 
 
 @api.route(
@@ -24,5 +24,5 @@ def get_risk(call: Call) -> Reply:
 )  # fmt: skip
 def put_risk(call: Call, body: schemas.RiskIn) -> Reply:
     """Replace the risk rules; what is left out has its default."""
-    stored = risk_rules.put(call.kit, call.tenant, body.rules, body.version, by=call.key_id)
+    stored = rule_books.put_risk(call.kit, call.tenant, body.rules, body.version, by=call.key_id)
     return Reply(views.risk_settings(stored, call.tenant))

@@ -59,6 +59,9 @@ class Customer(Input):
     device: Annotated[
         fields.Text100 | None, Field(description="Your own name for the device: the same when it comes back.")
     ] = None
+    segment: Annotated[
+        fields.Segment | None, Field(description="Your own name for this kind of customer, for routing rules.")
+    ] = None
 
 
 class Upi(Input):
@@ -186,6 +189,28 @@ class RiskIn(Input):
     rules: Annotated[
         dict[str, Any], Field(description="See RiskRules; what is left out has its default.")
     ]  # read by domain.risk_settings, which names what is wrong
+
+
+class RoutingRulesIn(Input):
+    """Routing rules; what is left out has its default. Read by domain.routing_settings, which names what is wrong."""
+
+    rules: Annotated[Any, Field(description="See RoutingRule; the first one that fits decides.")] = ()
+    maintenance: Annotated[Any, Field(description="See Maintenance.")] = ()
+    costs: Annotated[Any, Field(description="By account or provider; see Price.")] = None
+    experiments: Annotated[Any, Field(description="See Experiment.")] = ()
+    retry: Annotated[Any, Field(description="See RetryPolicy.")] = None
+
+
+class RoutingIn(RoutingRulesIn):
+    """Routing rules in place of those of that version."""
+
+    version: Annotated[int, Field(ge=0, description="Of the rules as you got them: 409 if they have changed since.")]
+
+
+class SimulationIn(PaymentIn):
+    """A payment that is not made, and the rules to try on it: those in force, if none are given."""
+
+    routing: RoutingRulesIn | None = None
 
 
 class ReviewIn(Input):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from chalicelib.domain import risk_settings as risk_json
+from chalicelib.domain import routing_settings as routing_json
 from chalicelib.domain.draft import error_dict
-from chalicelib.domain.risk_settings import to_dict
 from chalicelib.domain.states import OperationStatus
 
 if TYPE_CHECKING:
@@ -16,10 +17,14 @@ if TYPE_CHECKING:
     from chalicelib.domain.cards import CardToken
     from chalicelib.domain.merchant import Account
     from chalicelib.domain.model import Attempt, Event, Journal, Operation, Order, Payment, Tenant
+    from chalicelib.domain.risk import RiskRules
+    from chalicelib.domain.routing_rules import RoutingSettings
     from chalicelib.providers.base import Connection
     from chalicelib.services.accounts import ConnectionTest
+    from chalicelib.services.experiments import Standing
     from chalicelib.services.health import MethodHealth, ProviderHealth
-    from chalicelib.storage.merchants import StoredRisk
+    from chalicelib.services.simulation import Simulation
+    from chalicelib.storage.rule_books import Stored
 
 # What is under way is pending to a merchant, whoever it is waiting for.
 REFUND_STATUSES: Mapping[OperationStatus, str] = {
@@ -217,14 +222,52 @@ def account(shown: Account, tenant: Tenant, connection: Connection, webhook_url:
     }
 
 
-def risk_settings(shown: StoredRisk, tenant: Tenant) -> dict[str, object]:
+def risk_settings(shown: Stored[RiskRules], tenant: Tenant) -> dict[str, object]:
     """A merchant's risk rules, with all defaults."""
+    return _stored("risk_settings", shown, tenant) | {"rules": risk_json.to_dict(shown.rules)}
+
+
+def routing_settings(shown: Stored[RoutingSettings], tenant: Tenant) -> dict[str, object]:
+    """A merchant's routing rules."""
+    return _stored("routing_settings", shown, tenant) | routing_json.to_dict(shown.rules)
+
+
+def _stored(name: str, shown: Stored[Any], tenant: Tenant) -> dict[str, object]:
+    updated_at = None if shown.updated_at is None else moment(shown.updated_at)
+    return {"object": name, "mode": tenant.mode, "version": shown.version, "updated_at": updated_at}
+
+
+def experiment(shown: Standing, now: datetime) -> dict[str, object]:
+    """An experiment, and what has come of it."""
+    one, result = shown.experiment, shown.result
+    status = "ended" if one.ended_at else "scheduled" if now < one.start else "running" if now < one.stop else "stopped"
     return {
-        "object": "risk_settings",
-        "mode": tenant.mode,
-        "version": shown.version,
-        "updated_at": None if shown.updated_at is None else moment(shown.updated_at),
-        "rules": to_dict(shown.rules),
+        "object": "experiment",
+        "name": one.name,
+        "status": status,
+        "reason": one.ended_because,
+        "counted_until": moment(one.counted_until(now)),
+        "control": {"payments": shown.control.payments, "successes": shown.control.successes},
+        "variant": {"payments": shown.variant.payments, "successes": shown.variant.successes},
+        "difference": {
+            "estimate": round(result.difference, 4),
+            "low": round(result.low, 4),
+            "high": round(result.high, 4),
+        },
+        "summary": result.sentence,
+    }
+
+
+def routing_simulation(shown: Simulation) -> dict[str, object]:
+    """What would happen to a payment now."""
+    decision = shown.decision
+    return {
+        "object": "routing_simulation",
+        "risk": shown.verdict.record(),
+        "decision": decision.as_dict(),
+        "provider": decision.chosen.provider if decision.chosen else None,
+        "passed_over": [{"rule": rule, "condition": condition} for rule, condition in shown.passed_over],
+        "shares": dict(shown.shares),
     }
 
 

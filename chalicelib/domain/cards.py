@@ -104,6 +104,12 @@ def network_of(number: str) -> Network:
     return next((network for first, last, network in _NETWORKS if first <= iin <= last), "unknown")
 
 
+def networks_within(first: int, last: int) -> frozenset[str]:
+    """The networks that cards between two issuer identification numbers of six digits may have; more, if in doubt."""
+    found = {network for begin, end, network in _NETWORKS if begin <= last and first <= end}
+    return frozenset(found | {"unknown"})
+
+
 def cvv_length(network: Network) -> int:
     """How many digits the security code of such a card has."""
     return _CVV_LENGTHS.get(network, 3)

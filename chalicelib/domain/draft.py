@@ -82,6 +82,8 @@ def payment_snapshot(payment: Payment) -> dict[str, object]:
         "amount_authorized": payment.amount_authorized,
         "amount_refunding": payment.amount_refunding,
         "order_id": payment.order_id,
+        "experiment": payment.experiment,
+        "capture": "manual" if payment.experiment and payment.capture == "manual" else None,
         "provider": payment.provider,
         "provider_reference": payment.provider_reference,
         "error": error_dict(payment.error),

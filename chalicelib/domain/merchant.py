@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from chalicelib.domain.retrying import RetryPolicy
 from chalicelib.domain.risk import RiskRules
+from chalicelib.domain.routing_rules import RoutingSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
     from chalicelib.domain.model import Tenant
-    from chalicelib.domain.routing import Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +77,11 @@ class Merchant:
     tenant: Tenant
     name: str
     accounts: Sequence[Account]
-    rules: Sequence[Rule] = ()
+    routing: RoutingSettings = field(default_factory=RoutingSettings)
     risk: RiskRules = field(default_factory=RiskRules)
     webhook_url: str | None = None
     webhook_secret: str | None = field(default=None, repr=False)
     lookup_key: bytes = field(default=b"", repr=False)  # keys the hashes of customers, cards and secrets
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
 
     def account(self, account_id: str) -> Account | None:
         """The account of that id, if the merchant has it."""

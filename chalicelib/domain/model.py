@@ -92,6 +92,7 @@ class Payment:
     open_operation: str | None = None  # the one capture or void under way
     needs_attention: bool = False
     customer_key: str | None = None  # keyed hash of the customer's email, for lists
+    experiment: str | None = None  # of routing, and the arm it fell into: "name/variant"
 
     @property
     def refund_status(self) -> Literal["none", "partial", "full"]:

@@ -8,11 +8,11 @@ drop the ones whose provider is down, and where the rule says so scores order th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from chalicelib.domain import scoring
+from chalicelib.domain import routing_rules, scoring
 from chalicelib.domain.breaker import Breaker, Status, admit
 from chalicelib.domain.retrying import LONGEST_WAIT, RetryPolicy, asked_to_wait
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chalicelib.domain.model import Attempt
+    from chalicelib.domain.routing_rules import Asked, RoutingSettings, Rule
     from chalicelib.domain.scoring import Score, Tally
 
 _POLICY = RetryPolicy()
@@ -39,46 +40,6 @@ class Candidate:
     manual_capture: frozenset[str]
     required: frozenset[str] = frozenset()  # fields of the payment that it cannot do without
     enabled: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a payment asks of routing; ``amount`` in minor units."""
-
-    method: str
-    currency: str
-    amount: int
-    capture: str = "automatic"
-    metadata: Mapping[str, str] = field(default_factory=dict)
-    given: frozenset[str] = frozenset()  # "return_url", "customer.email", …: the optional fields it has
-    network: str | None = None  # of the card; or the bank, or the wallet
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """Payments that match are offered to ``accounts`` in this order; None matches anything.
-
-    Amounts are in minor units: ``min_amount`` is exclusive ("above"), ``max_amount`` inclusive.
-    """
-
-    name: str
-    accounts: Sequence[str]
-    method: str | None = None
-    currency: str | None = None
-    min_amount: int | None = None
-    max_amount: int | None = None
-    metadata: Mapping[str, str] | None = None  # the payment's must have all of these
-    by: Literal["priority", "score"] = "priority"  # score: the most likely to succeed first, not the first in order
-
-    def matches(self, asked: Asked) -> bool:
-        """Whether the rule applies to such a payment."""
-        return (
-            self.method in (None, asked.method)
-            and self.currency in (None, asked.currency)
-            and (self.min_amount is None or asked.amount > self.min_amount)
-            and (self.max_amount is None or asked.amount <= self.max_amount)
-            and (self.metadata or {}).items() <= asked.metadata.items()
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +70,8 @@ class Decision:
     order: Sequence[str]
     skipped: Mapping[str, str]  # account → reason
     reason: str  # one sentence for people
+    draws: Mapping[str, float | None] | None = None  # of a weighted split, by entry of the rule: the least comes first
+    experiment: str | None = None  # and the arm: "name/control"
     seed: str | None = None  # of the draws, where scores decided
     scores: Sequence[Score] = ()  # best first
     breakers: Mapping[str, str] = field(default_factory=dict)  # provider → status, unless all may pass
@@ -126,6 +89,10 @@ class Decision:
             "chosen": self.chosen.account if self.chosen else None,
             "reason": self.reason,
         }
+        if self.experiment is not None:
+            told["experiment"] = self.experiment
+        if self.draws is not None:
+            told["split"] = {entry: None if draw is None else round(draw, 6) for entry, draw in self.draws.items()}
         if self.seed is not None:
             told |= {"seed": self.seed, "scores": [score.as_dict() for score in self.scores]}
         if self.breakers:
@@ -142,33 +109,58 @@ def may_try_again(attempt: Attempt, policy: RetryPolicy = _POLICY) -> bool:
 
 
 def decide(
-    rules: Sequence[Rule],
+    settings: RoutingSettings,
     candidates: Sequence[Candidate],
     attempts: Sequence[Attempt],
     asked: Asked,
     known: Known | None = None,
     refused: frozenset[str] = frozenset(),
     *,
-    policy: RetryPolicy = _POLICY,
     expires_at: datetime | None = None,
 ) -> Decision:
     """Choose the account for a payment's next attempt; ``refused`` are providers that had no permit left.
 
-    Time counts only where it is ``known``: nobody is waited for past ``expires_at``, the payment's end.
+    Time counts only where it is ``known``: nobody is waited for past ``expires_at``, the payment's end. An
+    experiment's variant that leaves nobody does not fail the payment: it goes by the rules then, and counts as the
+    variant all the same.
     """
-    rule = next((r for r in rules if r.matches(asked)), None)
+    rule = settings.rule_for(asked)
+    decision = _decide(settings, rule, candidates, attempts, asked, known, refused, expires_at)
+    if decision.chosen is None and asked.experiment is not None:
+        ordinary = settings.rule_for(replace(asked, experiment=None))
+        instead = _decide(settings, ordinary, candidates, attempts, asked, known, refused, expires_at)
+        return decision if instead.chosen is None and decision.wait_until else instead
+    return decision
+
+
+def _decide(
+    settings: RoutingSettings,
+    rule: Rule,
+    candidates: Sequence[Candidate],
+    attempts: Sequence[Attempt],
+    asked: Asked,
+    known: Known | None,
+    refused: frozenset[str],
+    expires_at: datetime | None,
+) -> Decision:
+    """A decision by one rule."""
+    policy = settings.retry
     accounts = {candidate.account: candidate for candidate in candidates}
-    order = [a for a in (rule.accounts if rule else accounts) if a in accounts]
-    name = rule.name if rule else "default"
+    draws = routing_rules.split(rule, asked.id) if rule.by == "split" else None
+    order = routing_rules.named(list(draws or rule.accounts), {c.account: c.provider for c in candidates})
+    order = [account for account in order if account in accounts]
     blind = known is not None and known.is_missing
+    decision = Decision(None, rule.name, order, {}, "", draws=draws, experiment=asked.experiment, is_blind=blind)
 
     stop = _why_no_further(attempts, policy, known.at if known else None)
     if stop:
-        return Decision(None, name, order, {}, stop, is_blind=blind)
+        return replace(decision, reason=stop)
 
     skipped: dict[str, str] = {}
     for account in order:
-        why = _why_not(accounts[account], asked) or _why_not_again(accounts[account], attempts, policy)
+        candidate = accounts[account]
+        why = _why_not(candidate, asked) or (known and _why_not_now(candidate, asked, settings, known.at))
+        why = why or _why_not_again(candidate, attempts, policy)
         if why:
             skipped[account] = why
     able = [account for account in order if account not in skipped]
@@ -178,7 +170,7 @@ def decide(
     seen = {} if known is None else {c.provider: known.breaker(c.provider) for c in left}
     held = {c.account: why for c in left if known and (why := _why_held(c, seen[c.provider], known.at, refused))}
     breakers = {provider: str(b.status) for provider, b in seen.items() if b.forced or b.status is not Status.CLOSED}
-    skipped |= held
+    decision = replace(decision, skipped=skipped | held, breakers=breakers)
     left = [candidate for candidate in left if candidate.account not in held]
     if not left:
         reason = "No provider can take this payment."
@@ -189,42 +181,53 @@ def decide(
             reason = "Whoever could take this payment asked us to wait for longer than it may."
         if held and not wait_until:
             reason = "Every provider that could take this payment is failing right now; try again in a minute."
-        return Decision(
-            None, name, order, skipped, reason, breakers=breakers, held=bool(held), is_blind=blind,
-            wait_until=wait_until,
-        )  # fmt: skip
+        return replace(decision, reason=reason, held=bool(held), wait_until=wait_until)
 
     scores: Sequence[Score] = ()
-    if rule is not None and rule.by == "score" and known is not None and not blind:
-        path = scoring.segments(asked.method, asked.amount, asked.currency, asked.network)
-        tallies = {
-            c.account: scoring.renew(known.tallies.get(c.account, {}), path, known.breakers[c.provider].since)
-            if c.provider in known.breakers
-            else known.tallies.get(c.account, {})
-            for c in left
-        }
-        scores = scoring.rank(tallies, path, known.at, known.seed)
+    if rule.by in ("score", "value") and known is not None and not blind:
+        scores = _scores(settings, rule, left, asked, known)
         left = [accounts[score.account] for score in scores]
     # A fresh provider before one that has just failed; min takes the first, so the order stays.
     used = {attempt.account for attempt in attempts}
     chosen = min(left, key=lambda candidate: candidate.account in used)
     breaker = seen.get(chosen.provider)
-    return Decision(
-        chosen, name, order, skipped, _sentence(chosen, name, scores, [a for a in order if a in held], attempts),
-        seed=known.seed if scores and known is not None else None, scores=scores, breakers=breakers,
-        needs_permit=breaker is not None and not breaker.forced and breaker.status is not Status.CLOSED, is_blind=blind,
+    return replace(
+        decision, chosen=chosen, scores=scores, seed=known.seed if scores and known is not None else None,
+        reason=_sentence(chosen, rule, scores, [a for a in order if a in held], attempts),
+        needs_permit=breaker is not None and not breaker.forced and breaker.status is not Status.CLOSED,
     )  # fmt: skip
 
 
+def _scores(
+    settings: RoutingSettings, rule: Rule, left: Sequence[Candidate], asked: Asked, known: Known
+) -> Sequence[Score]:
+    """The accounts that are left, best first; by value only if it is known what each of them costs."""
+    path = scoring.segments(asked.method, asked.amount, asked.currency, asked.network)
+    tallies = {
+        c.account: scoring.renew(known.tallies.get(c.account, {}), path, known.breakers[c.provider].since)
+        if c.provider in known.breakers
+        else known.tallies.get(c.account, {})
+        for c in left
+    }
+    costs = None
+    if rule.by == "value":
+        found = {c.account: settings.cost_of(c.account, c.provider, asked.currency) for c in left}
+        costs = {account: cost for account, cost in found.items() if cost is not None}
+    return scoring.rank(tallies, path, known.at, known.seed, amount=asked.amount, costs=costs)
+
+
 def _sentence(
-    chosen: Candidate, rule: str, scores: Sequence[Score], held: Sequence[str], attempts: Sequence[Attempt]
+    chosen: Candidate, rule: Rule, scores: Sequence[Score], held: Sequence[str], attempts: Sequence[Attempt]
 ) -> str:
     """Why this account, for people."""
-    reason = f"{chosen.account} is first in rule '{rule}' that can take this payment"
+    reason = f"{chosen.account} is first in rule '{rule.name}' that can take this payment"
     mine = next((score for score in scores if score.account == chosen.account), None)
-    if mine is not None:
+    if rule.by == "split":
+        reason = f"{chosen.account} was drawn by its weight in rule '{rule.name}'"
+    elif mine is not None:
+        by = "score" if mine.cost is None else "expected value"
         reason = (
-            f"{chosen.account} came first of {len(scores)} by score in rule '{rule}': {mine.mean:.0%} of payments "
+            f"{chosen.account} came first of {len(scores)} by {by} in rule '{rule.name}': {mine.mean:.0%} of payments "
             f"like this one are expected to succeed there"
         )
     if held:
@@ -285,6 +288,16 @@ def _why_not(candidate: Candidate, asked: Asked) -> str | None:
         return f"cannot capture {asked.method} later"
     missing = sorted(candidate.required - asked.given)
     return f"needs {', '.join(missing)}" if missing else None
+
+
+def _why_not_now(candidate: Candidate, asked: Asked, settings: RoutingSettings, at: datetime) -> str | None:
+    """Whether the merchant wants the account left alone for a while."""
+    for window in settings.maintenance:
+        is_meant = window.account in (candidate.account, candidate.provider)
+        if is_meant and window.begin <= at < window.end and (not window.methods or asked.method in window.methods):
+            because = f": {window.reason}" if window.reason else ""
+            return f"is in maintenance until {window.end.isoformat()}{because}"
+    return None
 
 
 def _why_not_again(candidate: Candidate, attempts: Sequence[Attempt], policy: RetryPolicy) -> str | None:

@@ -21,6 +21,7 @@ from chalicelib.domain.charges import Mismatch
 from chalicelib.domain.errors import Contended, ErrorClass, ErrorCode, PaymentError
 from chalicelib.domain.outcome import Charge, NotFound, NotSent, Unknown
 from chalicelib.domain.payments import Step
+from chalicelib.domain.routing_rules import Asked
 from chalicelib.domain.states import AttemptStatus, PaymentStatus
 from chalicelib.observability import logger, metric
 from chalicelib.providers.base import ChargeIntent, ChargeRef
@@ -52,17 +53,32 @@ def route(
     refused: frozenset[str] = frozenset(),
 ) -> Decision:
     """Where the payment's next attempt goes, and why; ``refused`` are providers that had no permit left."""
-    candidates = []
+    asked = asked_by(payment)
+    is_scored = merchant.routing.rule_for(asked).by in ("score", "value")
+    known = health.known(kit, merchant, payment, now, with_tallies=is_scored)
+    return routing.decide(
+        merchant.routing, candidates(kit, merchant), attempts, asked, known, refused, expires_at=payment.expires_at
+    )
+
+
+def candidates(kit: Kit, merchant: Merchant) -> list[routing.Candidate]:
+    """The merchant's accounts as routing sees them."""
+    found = []
     for account in merchant.accounts:
         can = kit.provider(account.provider).capabilities
-        candidates.append(
+        found.append(
             routing.Candidate(
                 account.id, account.provider, can.methods, can.currencies, can.min_amount, can.max_amount,
                 can.manual_capture, can.required, account.enabled,
             )
         )  # fmt: skip
+    return found
+
+
+def asked_by(payment: Payment) -> Asked:
+    """What a payment asks of routing."""
     given = {f"customer.{name}" for name in payment.customer}
-    asked = routing.Asked(
+    return Asked(
         method=payment.method["type"],
         currency=payment.currency,
         amount=payment.amount,
@@ -70,12 +86,13 @@ def route(
         metadata=payment.metadata,
         given=frozenset(given | ({"return_url"} if payment.return_url else set())),
         network=charges.network_of(payment.method),
+        bin=payment.method.get("bin"),
+        country=payment.customer.get("country"),
+        segment=payment.customer.get("segment"),
+        at=payment.created_at,
+        experiment=payment.experiment,
+        id=payment.id,
     )
-    known = health.known(kit, merchant, payment, now)
-    return routing.decide(
-        merchant.rules, candidates, attempts, asked, known, refused, policy=merchant.retry,
-        expires_at=payment.expires_at,
-    )  # fmt: skip
 
 
 def _admitted(kit: Kit, merchant: Merchant, state: PaymentState, now: datetime) -> Decision:
@@ -97,7 +114,7 @@ def attempt(kit: Kit, tenant: Tenant, payment_id: str) -> Step:
     for number in range(_RACES):
         state = load_state(kit, tenant, payment_id)
         now = kit.now()
-        step = lifecycle.next_step(state, kit.timing, now, kit.jitter, merchant.retry)
+        step = lifecycle.next_step(state, kit.timing, now, kit.jitter, merchant.routing.retry)
         if step.outcome != "retry":
             return step
         try:
@@ -125,7 +142,7 @@ def attempt(kit: Kit, tenant: Tenant, payment_id: str) -> Step:
 def _next(kit: Kit, merchant: Merchant, state: PaymentState) -> Step:
     """What the workflow does next; before another attempt also as long as its account has asked for."""
     now = kit.now()
-    step = lifecycle.next_step(state, kit.timing, now, kit.jitter, merchant.retry)
+    step = lifecycle.next_step(state, kit.timing, now, kit.jitter, merchant.routing.retry)
     until = route(kit, merchant, state.payment, state.attempts, now).wait_until if step.outcome == "retry" else None
     return step if until is None else Step("retry", max(step.wait, (until - now).total_seconds()))
 
@@ -273,7 +290,7 @@ def _take_in(
         decision = route(kit, merchant, payment, attempts, now)
         if now >= payment.expires_at or not (decision.chosen or decision.wait_until):
             return None
-        _, cap = merchant.retry.backoff(attempts[-1], timing)
+        _, cap = merchant.routing.retry.backoff(attempts[-1], timing)
         return cap if decision.wait_until is None else max(cap, (decision.wait_until - now).total_seconds())
 
     if isinstance(answer, Charge):

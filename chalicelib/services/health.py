@@ -34,11 +34,10 @@ _RACES = 10  # for a permit or an operator's word, before others have it their w
 # -- for a decision --------------------------------------------------------------------------------
 
 
-def known(kit: Kit, merchant: Merchant, payment: Payment, at: datetime) -> Known:
-    """What a decision about a payment's next attempt may look at; never fails."""
+def known(kit: Kit, merchant: Merchant, payment: Payment, at: datetime, *, with_tallies: bool) -> Known:
+    """What a decision about a payment's next attempt may look at; never fails. Without tallies nothing is scored."""
     method = payment.method["type"]
-    scored = any(rule.by == "score" for rule in merchant.rules)
-    accounts = [account.id for account in merchant.accounts] if scored else []
+    accounts = [account.id for account in merchant.accounts] if with_tallies else []
     providers = dict.fromkeys(account.provider for account in merchant.accounts)
     reading = kit.health.cached(merchant.tenant, accounts, [(provider, method) for provider in providers])
     if reading.is_missing:

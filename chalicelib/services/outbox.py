@@ -11,12 +11,17 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.domain.draft import PUBLIC_EVENTS
+from chalicelib.domain.ids import made_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from chalicelib.services.kit import Kit
     from chalicelib.storage.queues import QueueName
+
+
+# A payment has succeeded once: that it is captured later is the merchant's doing.
+_SUCCESS = {"automatic": "payment.succeeded", "manual": "payment.authorized"}
 
 
 def relay(kit: Kit, records: Iterable[Mapping[str, Any]]) -> int:
@@ -101,6 +106,13 @@ def counted(event: Mapping[str, Any]) -> dict[tuple[str, str], int]:
         totals[f"day/{day}", f"captured/{payment['currency']}"] += payment["amount_captured"]
     if event["type"] in ("payment.succeeded", "payment.failed") and payment.get("provider"):
         totals[f"day/{day}", f"provider/{payment['provider']}/{event['type']}"] += 1
+    if payment.get("experiment"):
+        name, _, arm = payment["experiment"].rpartition("/")
+        counts_as = {"payment.created": "payments", _SUCCESS[payment.get("capture", "automatic")]: "successes"}
+        if event["type"] in counts_as:
+            # By the hour in which it was created, so that hours of which little is over can be left out.
+            hour = made_at(payment["id"]).isoformat()[:13]
+            totals[f"experiment/{name}", f"{arm}/{hour}/{counts_as[event['type']]}"] += 1
     return dict(totals)
 
 

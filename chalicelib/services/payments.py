@@ -20,13 +20,15 @@ from chalicelib.domain.errors import (
     PaymentError,
     StateConflict,
 )
+from chalicelib.domain.experiments import assigned
 from chalicelib.domain.model import Payment, PaymentState
 from chalicelib.domain.outcome import Charge, ChargeStatus
+from chalicelib.domain.risk import BLOCK
 from chalicelib.domain.states import ATTEMPT_OPEN, PAYMENT_FINAL, AttemptStatus, OperationStatus, PaymentStatus
 from chalicelib.observability import logger, metric
 from chalicelib.providers.base import BadSignature
 from chalicelib.services import screening
-from chalicelib.services.attempts import account_of, alarm_mismatch, charge_ref, close_unpaid, look_up, record
+from chalicelib.services.attempts import account_of, alarm_mismatch, asked_by, charge_ref, close_unpaid, look_up, record
 from chalicelib.services.kit import committed, load_state, pause, settle
 from chalicelib.services.operations import close_operation
 from chalicelib.services.tokens import resolved
@@ -35,7 +37,9 @@ from chalicelib.storage.store import ReferenceTaken, Stale
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
+    from chalicelib.domain.merchant import Merchant
     from chalicelib.domain.model import Attempt, Change, Order, Tenant
     from chalicelib.services.idempotency import Idem
     from chalicelib.services.kit import Kit
@@ -71,29 +75,12 @@ def create(kit: Kit, tenant: Tenant, wish: NewPayment, idem: Idem) -> PaymentSta
         now = kit.now()
         order = _payable_order(kit, tenant, wish)
         replaced = _replaceable(kit, tenant, order)
-        payment = Payment(
-            tenant=tenant,
-            id=ids.new_id("pay", now),
-            status=_P.CREATED,
-            amount=wish.amount,
-            currency=wish.currency,
-            capture=wish.capture,
-            method=method,
-            customer=wish.customer,
-            order_id=wish.order_id,
-            return_url=wish.return_url,
-            description=wish.description,
-            metadata=wish.metadata,
-            risk={},
-            created_at=now,
-            updated_at=now,
-            expires_at=now + timedelta(seconds=kit.timing.payment_ttl),
-            due_at=now + timedelta(seconds=kit.timing.lease),
-            version=0,
-            customer_key=customer_key(merchant.lookup_key, wish.customer.get("email")),
-        )
+        payment = drafted(kit, merchant, wish, method, now)
         judged = screening.judge(kit, merchant, payment, now)
         payment = replace(payment, risk=judged.verdict.record())
+        if judged.verdict.decision != BLOCK:
+            taken = assigned(merchant.routing.experiments, asked_by(payment), now)
+            payment = replace(payment, experiment=taken)
         before = PaymentState(payment, order=order)
         change = lifecycle.create(payment, order, replaced, kit.timing, now)
         state = change.state(before)
@@ -109,6 +96,31 @@ def create(kit: Kit, tenant: Tenant, wish: NewPayment, idem: Idem) -> PaymentSta
             _close_unpaid(kit, replaced)
         return state
     raise Contended(f"Order {wish.order_id}" if wish.order_id else "What this customer has paid")
+
+
+def drafted(kit: Kit, merchant: Merchant, wish: NewPayment, method: Mapping[str, str], now: datetime) -> Payment:
+    """The payment that a wish would become now, before anybody has judged it; writes nothing."""
+    return Payment(
+        tenant=merchant.tenant,
+        id=ids.new_id("pay", now),
+        status=_P.CREATED,
+        amount=wish.amount,
+        currency=wish.currency,
+        capture=wish.capture,
+        method=method,
+        customer=wish.customer,
+        order_id=wish.order_id,
+        return_url=wish.return_url,
+        description=wish.description,
+        metadata=wish.metadata,
+        risk={},
+        created_at=now,
+        updated_at=now,
+        expires_at=now + timedelta(seconds=kit.timing.payment_ttl),
+        due_at=now + timedelta(seconds=kit.timing.lease),
+        version=0,
+        customer_key=customer_key(merchant.lookup_key, wish.customer.get("email")),
+    )
 
 
 def _payable_order(kit: Kit, tenant: Tenant, wish: NewPayment) -> Order | None:

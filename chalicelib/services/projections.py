@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from chalicelib.domain.model import Tenant
 from chalicelib.observability import logger, metric
-from chalicelib.services import health
+from chalicelib.services import experiments, health
 from chalicelib.services.kit import pause
 from chalicelib.services.outbox import counted
 from chalicelib.storage.health import Unavailable, to_item
@@ -56,6 +56,7 @@ def project(kit: Kit, event: Mapping[str, Any]) -> None:
         else:
             if lesson is not None:
                 lesson.announce()
+            experiments.guard(kit, event)
             return
     msg = f"{event['id']}: its counters are contended; it comes again"
     raise Stale(msg)

@@ -115,6 +115,7 @@ class PaymentItem(_Indexed, discriminator="payment"):
     return_url = UnicodeAttribute(null=True)
     description = UnicodeAttribute(null=True)
     metadata = JSON(null=True)
+    experiment = UnicodeAttribute(null=True)
     risk = JSON()
     created_at = UTCDateTimeAttribute()
     updated_at = UTCDateTimeAttribute()
@@ -380,12 +381,20 @@ class SettingsItem(MerchantsItem, discriminator="settings"):
     risk = JSON(null=True)
 
 
-class RiskItem(MerchantsItem, discriminator="risk"):
-    """pk = risk/{merchant}, sk = risk#{mode}; not with the settings, where an older release would stumble over it."""
+class _RulesItem(MerchantsItem, discriminator="rules"):
+    """Rules that the merchant sets; not with the settings, where an older release would stumble over them."""
 
     rules = JSON(null=True)  # what is not the default
     version = NumberAttribute()
-    updated_at = UTCDateTimeAttribute()
+    updated_at = UTCDateTimeAttribute(null=True)
+
+
+class RiskItem(_RulesItem, discriminator="risk"):
+    """pk = risk/{merchant}, sk = risk#{mode}."""
+
+
+class RoutingItem(_RulesItem, discriminator="routing"):
+    """pk = routing/{merchant}, sk = routing#{mode}."""
 
 
 class AccountItem(MerchantsItem, discriminator="account"):
@@ -486,7 +495,7 @@ _TABLES: dict[str, tuple[type[Model], ...]] = {
         ReferenceItem, OrphanItem, PaymentsRow,
     ),
     "guards": (GuardsItem, IdempotencyItem, MarkItem, SlotItem, TokenItem, WindowItem),
-    "merchants": (MerchantsItem, ApiKeyItem, SettingsItem, RiskItem, AccountItem, AccountOwnerItem),
+    "merchants": (MerchantsItem, ApiKeyItem, SettingsItem, RiskItem, RoutingItem, AccountItem, AccountOwnerItem),
     "deliveries": (DeliveryItem, DeliveriesRow),
     "stats": (StatsItem, HealthItem),
 }  # fmt: skip

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import secrets
 import zlib
-from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pynamodb.exceptions import DoesNotExist
@@ -14,11 +13,10 @@ from chalicelib.domain import risk_settings
 from chalicelib.domain.ids import new_id
 from chalicelib.domain.merchant import ApiKey, Merchant
 from chalicelib.domain.model import Mode, Tenant
-from chalicelib.domain.risk import RiskRules
-from chalicelib.domain.routing import Rule
 from chalicelib.storage import accounts, items
-from chalicelib.storage.items import AccountItem, AccountOwnerItem, ApiKeyItem, MerchantsItem, RiskItem, SettingsItem
+from chalicelib.storage.items import AccountItem, AccountOwnerItem, ApiKeyItem, MerchantsItem, SettingsItem
 from chalicelib.storage.queries import Page
+from chalicelib.storage.rule_books import RISK, ROUTING, Stored
 from chalicelib.storage.store import Stale, put_if, write_claimed
 
 if TYPE_CHECKING:
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chalicelib.domain.merchant import Account
+    from chalicelib.storage.rule_books import Book
     from chalicelib.storage.store import Claim
     from chalicelib.storage.vault import Vault
 
@@ -50,15 +49,6 @@ class AccountTaken(Exception):
     """The account's id belongs to another merchant or mode. Nothing of the account was written."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRisk:
-    """A merchant's risk rules; ``version`` 0 has never been changed by the API."""
-
-    rules: RiskRules = field(default_factory=RiskRules)
-    version: int = 0
-    updated_at: datetime | None = None
-
-
 class Merchants:
     """Reads merchants through a cache of ``ttl`` seconds, so that a revoked key dies within that time."""
 
@@ -69,7 +59,7 @@ class Merchants:
         self._clock = clock
         self._ttl = ttl
         self._cache: dict[tuple[str, ...], tuple[float, Any]] = {}
-        self._reread: dict[str, float] = {}  # of accounts that exist, so it stays small
+        self._asked: dict[str, float] = {}  # about accounts and experiments that exist, so it stays small
 
     def authenticate(self, secret: str) -> ApiKey | None:
         """The API key whose secret this is; None if there is none or it is revoked."""
@@ -135,8 +125,8 @@ class Merchants:
             tenant=tenant,
             name=settings.name,
             accounts=tuple(found),
-            rules=tuple(Rule(**rule) for rule in settings.rules or ()),
-            risk=(_read_risk(tenant) or _earlier_risk(settings)).rules,
+            routing=(ROUTING.read(tenant) or Stored(ROUTING.earlier(settings))).rules,
+            risk=(RISK.read(tenant) or Stored(RISK.earlier(settings))).rules,
             webhook_url=settings.webhook_url,
             webhook_secret=secret,
             lookup_key=bytes.fromhex(lookup["key"]),
@@ -154,11 +144,15 @@ class Merchants:
 
     def reread(self, tenant: Tenant, account_id: str) -> Account | None:
         """As ``account``, but once a second at most, else None: for whoever anybody can make ask."""
+        return self.account(tenant, account_id) if self.once_in(1, account_id) else None
+
+    def once_in(self, seconds: float, what: str) -> bool:
+        """Whether this environment has not been asked so for ``seconds``: for what must not be done all the time."""
         now = self._clock().timestamp()
-        if now - self._reread.get(account_id, 0.0) < 1:
-            return None
-        self._reread[account_id] = now
-        return self.account(tenant, account_id)
+        if now - self._asked.get(what, 0.0) < seconds:
+            return False
+        self._asked[what] = now
+        return True
 
     def list_accounts(self, tenant: Tenant, *, limit: int, cursor: str | None) -> Page:
         """A tenant's provider accounts as they are now, by id from the last one down."""
@@ -198,24 +192,24 @@ class Merchants:
             raise Stale(account.id)
         self._cache.clear()
 
-    # -- risk rules ----------------------------------------------------------------------------
+    # -- rules ---------------------------------------------------------------------------------
 
-    def risk(self, tenant: Tenant) -> StoredRisk:
-        """A merchant's risk rules as they are now, past the cache."""
-        stored = _read_risk(tenant)
+    def rules(self, book: Book[T], tenant: Tenant) -> Stored[T]:
+        """A merchant's rules as they are now, past the cache; raises LookupError if there is no such merchant."""
+        stored = book.read(tenant)
         if stored is not None:
             return stored
         try:
-            return _earlier_risk(SettingsItem.get(tenant.merchant_id, f"settings#{tenant.mode}", consistent_read=True))
+            settings = SettingsItem.get(tenant.merchant_id, f"settings#{tenant.mode}", consistent_read=True)
         except DoesNotExist:
-            return StoredRisk()
+            msg = f"merchant {tenant.merchant_id} has no {tenant.mode} settings"
+            raise LookupError(msg) from None
+        return Stored(book.earlier(settings))
 
-    def change_risk(self, tenant: Tenant, rules: RiskRules, before: int, now: datetime) -> StoredRisk:
+    def change_rules(self, book: Book[T], tenant: Tenant, rules: T, before: int, now: datetime) -> Stored[T]:
         """Write the version after ``before``; raises Stale if the rules have another version by now."""
-        after = StoredRisk(rules, before + 1, now)
-        known = RiskItem.version == before if before else RiskItem.pk.does_not_exist()
-        if not put_if(_risk_item(tenant, after), known):
-            raise Stale(f"the risk rules of {tenant.merchant_id}")
+        after = Stored(rules, before + 1, now)
+        book.write(tenant, after)
         self._cache.clear()
         return after
 
@@ -240,28 +234,22 @@ class Merchants:
             sealed_lookup_key=seal(
                 tenant, "lookup_key", {"key": (merchant.lookup_key or secrets.token_bytes(32)).hex()}
             ),
-            # What a rule leaves open is left out: an older release knows fewer fields.
-            rules=[
-                {
-                    name: value
-                    for name, value in asdict(rule).items()
-                    if value is not None and (name, value) != ("by", "priority")
-                }
-                | {"accounts": list(rule.accounts)}
-                for rule in merchant.rules
-            ],
             # For the release before: it reads no other rules, and none but these.
             risk={name: chosen[name] for name in _FIRST_RISK_FIELDS if name in chosen},
         ).save()
-        stored = self.risk(tenant)
-        if stored.rules != merchant.risk:
-            _risk_item(tenant, StoredRisk(merchant.risk, stored.version + 1, self._clock())).save()
+        self._save_rules(RISK, tenant, merchant.risk)
+        self._save_rules(ROUTING, tenant, merchant.routing)
         for account in merchant.accounts:
             ours = (AccountOwnerItem.merchant_id == tenant.merchant_id) & (AccountOwnerItem.mode == tenant.mode)
             if not put_if(accounts.to_owner_item(tenant, account.id), AccountOwnerItem.pk.does_not_exist() | ours):
                 raise AccountTaken(account.id)
             accounts.to_item(self._vault, tenant, account).save()
         self._cache.clear()
+
+    def _save_rules(self, book: Book[T], tenant: Tenant, rules: T) -> None:
+        stored = self.rules(book, tenant)
+        if stored.rules != rules:
+            book.write(tenant, Stored(rules, stored.version + 1))
 
     def create_key(self, tenant: Tenant, name: str) -> str:
         """Make an API key and return its secret: the only time it can be seen."""
@@ -283,28 +271,6 @@ class Merchants:
             hint=f"{secret[:12]}…{secret[-4:]}",
             created_at=now,
         ).save()
-
-
-def _read_risk(tenant: Tenant) -> StoredRisk | None:
-    try:
-        item = RiskItem.get(*_risk_key(tenant), consistent_read=True)
-    except DoesNotExist:
-        return None
-    return StoredRisk(RiskRules(**(item.rules or {})), int(item.version), item.updated_at)
-
-
-def _earlier_risk(settings: SettingsItem) -> StoredRisk:
-    """The rules of a merchant who has none of the row that they are in now."""
-    return StoredRisk(RiskRules(**(settings.risk or {})))
-
-
-def _risk_item(tenant: Tenant, stored: StoredRisk) -> RiskItem:
-    rules = risk_settings.to_stored(stored.rules) or None
-    return RiskItem(*_risk_key(tenant), rules=rules, version=stored.version, updated_at=stored.updated_at)
-
-
-def _risk_key(tenant: Tenant) -> tuple[str, str]:
-    return f"risk/{tenant.merchant_id}", f"risk#{tenant.mode}"
 
 
 def _mode(text: str) -> Mode:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from chalicelib.domain import scoring
 from chalicelib.domain.breaker import Breaker, record
-from chalicelib.domain.routing import Rule
+from chalicelib.domain.routing_rules import RoutingSettings, Rule
 from chalicelib.services import attempts
 from chalicelib.storage.health import breaker_row, tallies_row
 from tests.support import factories
@@ -36,8 +36,8 @@ _MAX_READS = 2
 def prepare(world: World) -> int:
     """Let the merchant order by score, and give all accounts a past; returns how many there are."""
     merchant = world.merchant()
-    rules = [Rule("best", tuple(account.id for account in merchant.accounts), by="score")]
-    world.bring_merchant(replace(merchant, rules=tuple(rules)))
+    best = Rule("best", tuple(account.id for account in merchant.accounts), by="score")
+    world.bring_merchant(replace(merchant, routing=RoutingSettings((best,))))
     now = world.clock()
     for account in merchant.accounts:
         tallies: dict[str, Tally] = {}

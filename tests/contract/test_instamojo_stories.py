@@ -11,7 +11,7 @@ import pytest
 
 from chalicelib import wiring
 from chalicelib.domain.ids import attempt_reference, short_reference
-from chalicelib.domain.routing import Rule
+from chalicelib.domain.routing_rules import RoutingSettings, Rule
 from chalicelib.providers import instamojo_wire as wire
 from chalicelib.services import provider_events
 from tests.faults.checker import violations
@@ -56,7 +56,7 @@ class Lagging:
 @pytest.fixture
 def shop() -> Iterator[Shop]:
     with World() as world:
-        world.bring_merchant(replace(world.merchant(), rules=(Rule("only", ("acct_instamojo",)),)))
+        world.bring_merchant(replace(world.merchant(), routing=RoutingSettings((Rule("only", ("acct_instamojo",)),))))
         yield Shop("instamojo", Play(world))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from chalicelib import wiring
 from chalicelib.domain.ids import short_reference
-from chalicelib.domain.routing import Rule
+from chalicelib.domain.routing_rules import RoutingSettings, Rule
 from chalicelib.domain.states import PaymentStatus
 from chalicelib.providers.http import HttpAnswer, UnknownError
 from chalicelib.services import payments, provider_events
@@ -91,7 +91,7 @@ class Queue:
 @pytest.fixture
 def shop() -> Iterator[Shop]:
     with World() as world:
-        world.bring_merchant(replace(world.merchant(), rules=(Rule("only", ("acct_payu",)),)))
+        world.bring_merchant(replace(world.merchant(), routing=RoutingSettings((Rule("only", ("acct_payu",)),))))
         yield Shop("payu", Play(world))
 
 

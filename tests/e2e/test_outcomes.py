@@ -86,6 +86,24 @@ def test_a_premium_payment_takes_the_premium_route_and_refunds_in_parts(stack: C
     stack.check_story(after)
 
 
+def test_a_simulation_says_where_a_payment_will_go_and_rules_put_again_change_nothing(stack: Client) -> None:
+    wish = {"amount": 1_500_001, "currency": "INR", "method": {"type": "upi", "flow": "collect", "vpa": "success@sim"}}
+    simulated = stack.request("POST", "/v1/routing/simulate", wish)
+    assert (simulated.status, simulated.json["decision"]["rule"], simulated.json["provider"]) == (
+        200,
+        "premium",
+        "razorpay",
+    )
+    payment = stack.settled(stack.pay(amount=1_500_001).json["id"])
+    assert (payment["provider"], payment["route"]) == ("razorpay", simulated.json["decision"]["reason"])
+    rules = stack.get("/v1/routing")
+    kept = {name: rules[name] for name in ("version", "rules", "maintenance", "costs")}
+    assert stack.request("PUT", "/v1/routing", kept).json == rules
+    wrong = stack.request("PUT", "/v1/routing", kept | {"rules": [{"name": f"r{n}"} for n in range(10_000)]})
+    assert (wrong.status, wrong.json["param"]) == (422, "rules.100")
+    assert stack.get("/v1/routing") == rules
+
+
 def test_an_authorized_payment_is_captured_in_part_and_the_rest_released(stack: Client) -> None:
     payment = stack.settled(stack.pay(capture="manual").json["id"], until=("authorized",))
     answer = stack.request("POST", f"/v1/payments/{payment['id']}/capture", {"amount": 100_000}, key=uuid4().hex)

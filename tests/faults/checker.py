@@ -432,6 +432,22 @@ def counted_once(evidence: Evidence) -> Iterator[str]:
         yield f"velocity counts {dict(counted - owed - late)} too much and {dict(owed - counted)} too little"
 
 
+def decisions_are_explained(evidence: Evidence) -> Iterator[str]:
+    """Of each attempt it is known which accounts there were, why each one before it was passed over, and by what rule."""
+    for payment in evidence.payments.values():
+        used: set[str] = set()
+        for attempt in sorted(payment.attempts, key=lambda a: int(a["number"])):
+            told, account = json.loads(attempt.get("route") or "{}"), attempt["account"]
+            if not (told.get("rule") and told.get("reason") and told.get("chosen") == account in told.get("order", ())):
+                yield f"{attempt['id']}: went to {account}, and its decision says {told}"
+                continue
+            before = told["order"][: told["order"].index(account)]
+            unsaid = [one for one in before if one not in told["skipped"] and one not in used]
+            if unsaid and "scores" not in told:
+                yield f"{attempt['id']}: nothing says why {unsaid} were passed over"
+            used.add(account)
+
+
 CHECKS = (
     one_charge_kept,
     every_charge_is_known,
@@ -454,6 +470,7 @@ CHECKS = (
     orders_paid_once,
     ends_as_expected,
     counted_once,
+    decisions_are_explained,
     no_secret_is_stored,
     nothing_unforeseen,
 )

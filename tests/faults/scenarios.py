@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from chalicelib.domain.risk import RiskRules
-from chalicelib.domain.routing import Rule
+from chalicelib.domain.routing_rules import RoutingSettings, Rule
 from chalicelib.providers.simulator import SimulatorProvider
 from tests.faults.evidence import Expected
 from tests.faults.play import AMOUNT, PREMIUM, Play
@@ -159,7 +159,9 @@ def decline(play: Play) -> None:
 @scenario("succeeded")
 def the_only_provider_is_busy_and_waited_for(play: Play) -> None:
     """It says when it can be called again, and the workflow waits."""
-    play.world.bring_merchant(replace(play.world.merchant(), rules=[Rule("only", ("acct_simulator",))]))
+    play.world.bring_merchant(
+        replace(play.world.merchant(), routing=RoutingSettings((Rule("only", ("acct_simulator",)),)))
+    )
     play.chaos(provider="simulator", retry_after=30, operation="create", fault="rate_limited")
     play.arm()
     play.create()

@@ -6,6 +6,7 @@ at a time, and the suite has to notice. Guards that another one stands behind ar
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +74,10 @@ def _unsigned(play: Play) -> None:
     play.world.inbox[0] = (headers, body.replace(b"payment.created", b"payment.failed"))
 
 
+def _route(play: Play, **changes: object) -> str:
+    return json.dumps(json.loads(_row(play, "payments", "a#att#")["route"]["S"]) | changes)
+
+
 def _appear(play: Play, table: str, pk: str, sk: str) -> None:
     key = {"pk": {"S": f"mer_01TEST/test/{pk}"}, "sk": {"S": sk}}
     play.world.dynamo.tables[f"{PREFIX}-{table}"].put(key)
@@ -116,6 +121,11 @@ FALSIFIED: dict[str, tuple[Callable[[Play], object], ...]] = {
     "orders_paid_once": (lambda p: _set(p, "payments", "a#order", status="attempted"),),
     "ends_as_expected": (lambda p: _set(p, "payments", "a#payment", status="failed"),),
     "counted_once": (lambda p: _drop(p, "guards", "window"), lambda p: _set(p, "guards", "window", rows="[]")),
+    "decisions_are_explained": (
+        lambda p: _set(p, "payments", "a#att#", route="{}"),
+        lambda p: _set(p, "payments", "a#att#", route=_route(p, chosen="acct_razorpay")),
+        lambda p: _set(p, "payments", "a#att#", route=_route(p, order=["acct_payu", "acct_simulator"], skipped={})),
+    ),
     "no_secret_is_stored": (lambda p: _set(p, "payments", "evt#", data='{"key": "rzp_test_secret"}'),),
     "nothing_unforeseen": (lambda p: p.world.errors.append(("relay", KeyError("x"))),),
 }

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chalicelib.domain.routing import Rule
+from chalicelib.domain.routing_rules import RoutingSettings, Rule
 from chalicelib.domain.states import PaymentStatus
 from chalicelib.providers.registry import NAMES
 from chalicelib.services import payments, tokens
@@ -126,7 +126,7 @@ class Shop:
 def shop(request: pytest.FixtureRequest) -> Iterator[Shop]:
     with World() as world:
         merchant = world.merchant()
-        world.bring_merchant(replace(merchant, rules=(Rule("only", (f"acct_{request.param}",)),)))
+        world.bring_merchant(replace(merchant, routing=RoutingSettings((Rule("only", (f"acct_{request.param}",)),))))
         yield Shop(request.param, Play(world))
 
 

@@ -20,7 +20,7 @@ from chalicelib.domain.outcome import (
     ProviderEvent,
     Unknown,
 )
-from chalicelib.domain.routing import Rule
+from chalicelib.domain.routing_rules import RoutingSettings, Rule
 from chalicelib.domain.states import PaymentStatus
 from chalicelib.providers.calls import unknown
 from chalicelib.services import payments, provider_events
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def shop_at(world: World, name: str) -> Shop:
-    world.bring_merchant(replace(world.merchant(), rules=(Rule("only", (f"acct_{name}",)),)))
+    world.bring_merchant(replace(world.merchant(), routing=RoutingSettings((Rule("only", (f"acct_{name}",)),))))
     return Shop(name, Play(world))
 
 
@@ -82,7 +82,7 @@ def test_a_charge_whose_answer_is_lost_is_not_made_again_with_other_credentials(
     world.clock.time += 1
     account = next(a for a in merchant.accounts if a.id == f"acct_{name}")
     rotated = replace(account, rotated_at=world.clock())
-    world.bring_merchant(replace(merchant, accounts=(rotated, *merchant.accounts[2:]), rules=()))
+    world.bring_merchant(replace(merchant, accounts=(rotated, *merchant.accounts[2:]), routing=RoutingSettings()))
     created: list[object] = []
 
     def create(*made: object) -> Unknown:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chalicelib.domain.routing import Rule
+from chalicelib.domain.routing_rules import RoutingSettings, Rule
 from chalicelib.domain.states import PaymentStatus
 from chalicelib.services import payments
 from tests.contract.habits import instrument
@@ -30,7 +30,7 @@ CARD = instrument("card", "success")
 def shop() -> Iterator[Shop]:
     with World() as world:
         merchant = world.merchant()
-        world.bring_merchant(replace(merchant, rules=(Rule("only", ("acct_razorpay",)),)))
+        world.bring_merchant(replace(merchant, routing=RoutingSettings((Rule("only", ("acct_razorpay",)),))))
         yield Shop("razorpay", Play(world))
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from chalicelib.domain.errors import ErrorClass
 from chalicelib.domain.retrying import LONGEST_WAIT, NOT_SENT, Again, RetryPolicy
-from chalicelib.domain.routing import Rule
+from chalicelib.domain.routing_rules import RoutingSettings, Rule
 from chalicelib.domain.states import AttemptStatus, PaymentStatus
 from chalicelib.services import payments
 from tests.faults import checker
@@ -32,7 +32,7 @@ def world() -> Iterator[World]:
 def only(world: World, *accounts: str, **policy: Any) -> Play:
     """Go on with these accounts and this policy."""
     rules = [Rule("only", accounts)]
-    world.bring_merchant(replace(world.merchant(), rules=rules, retry=RetryPolicy(**policy)))
+    world.bring_merchant(replace(world.merchant(), routing=RoutingSettings(rules, retry=RetryPolicy(**policy))))
     return Play(world)
 
 
@@ -201,7 +201,8 @@ LOOSEST = RetryPolicy(
     ["decline", "insufficient_funds", "technical", "timeout_after", "timeout_before", "slow_charge", "pending_success"],
 )
 def test_the_loosest_policy_there_could_be_keeps_one_charge(world: World, outcome: str) -> None:
-    world.bring_merchant(replace(world.merchant(), retry=LOOSEST))
+    merchant = world.merchant()
+    world.bring_merchant(replace(merchant, routing=replace(merchant.routing, retry=LOOSEST)))
     play = Play(world)
     play.create(outcome)
     play.settle()

@@ -31,7 +31,7 @@ from chalicelib.domain import ids
 from chalicelib.domain.errors import RateLimited
 from chalicelib.domain.merchant import Account, Merchant
 from chalicelib.domain.model import Tenant
-from chalicelib.domain.routing import Rule
+from chalicelib.domain.routing_rules import RoutingSettings, Rule, When
 from chalicelib.observability import logger
 from chalicelib.providers.base import BadSignature
 from chalicelib.providers.http import HttpAnswer, NotSentError, UnknownError
@@ -66,6 +66,7 @@ _CONSUMERS = {
     "projections": "project",
 }  # fmt: skip
 _RELAY_BATCH = 10
+_PREMIUM = When(currencies=frozenset({"INR"}), above=10_000_00)
 _STEPS = 3_000  # far more than any story takes
 _STALL = 40.0  # seconds a frozen process may still wake up after: the functions' own time-out is 45
 _READS = frozenset({"dynamodb.GetItem", "dynamodb.Query", "dynamodb.BatchGetItem"})
@@ -255,11 +256,11 @@ class World:
                 )
             )  # fmt: skip
         rules = [
-            Rule("premium above 10,000", ("acct_razorpay", "acct_simulator"), currency="INR", min_amount=10_000_00),
+            Rule("premium above 10,000", ("acct_razorpay", "acct_simulator"), _PREMIUM),
             Rule("standard", ("acct_simulator", "acct_razorpay", "acct_simulator_b")),
         ]
         return Merchant(
-            TENANT, "Test merchant", tuple(accounts), tuple(rules), webhook_url=ENDPOINT,
+            TENANT, "Test merchant", tuple(accounts), RoutingSettings(tuple(rules)), webhook_url=ENDPOINT,
             webhook_secret=WEBHOOK_SECRET, lookup_key=b"k" * 32,
         )  # fmt: skip
 

@@ -16,7 +16,7 @@ from chalicelib.api import outputs, schemas
 from chalicelib.api.idempotency import fingerprint
 from chalicelib.domain.merchant import Merchant
 from chalicelib.domain.model import Tenant
-from chalicelib.domain.routing import Rule
+from chalicelib.domain.routing_rules import RoutingSettings, Rule, When
 from chalicelib.providers import registry
 from chalicelib.services import accounts as service
 from infra.sandbox import control
@@ -70,7 +70,9 @@ def hook(api: Api, account_id: str, secret: str) -> int:
 def only(api: Api, *account_ids: str) -> None:
     """Route every payment to these accounts."""
     kit = api.world.kit
-    kit.merchants.save(replace(kit.merchants.get(TENANT), accounts=(), rules=(Rule("only", account_ids),)))
+    kit.merchants.save(
+        replace(kit.merchants.get(TENANT), accounts=(), routing=RoutingSettings((Rule("only", account_ids),)))
+    )
 
 
 # -- connecting ------------------------------------------------------------------------------------
@@ -629,8 +631,10 @@ def test_another_environment_follows_within_the_caches_time(api: Api) -> None:
 def test_a_payment_asked_of_an_account_says_which(api: Api) -> None:
     account = api.made(ALL, SIMULATOR)
     merchant = api.world.kit.merchants.get(TENANT)
-    rules = (Rule("asked for it", (account["id"],), metadata={"provider": "mine"}), *merchant.rules)
-    api.world.kit.merchants.save(replace(merchant, accounts=(), rules=rules))
+    mine = Rule("asked for it", (account["id"],), When(metadata={"provider": "mine"}))
+    api.world.kit.merchants.save(
+        replace(merchant, accounts=(), routing=RoutingSettings((mine, *merchant.routing.rules)))
+    )
     for metadata, expected in (({"provider": "mine"}, account["id"]), ({}, "acct_simulator")):
         paid = api.paid(**PAYMENT | {"metadata": metadata})
         (attempt,) = api.get(f"/v1/payments/{paid['id']}/attempts").json["data"]

@@ -58,7 +58,7 @@ def test_every_route_is_in_the_document_and_nothing_else(api: Api, document: dic
         if method not in ("HEAD", "OPTIONS") and not entry.view_function.__name__.startswith("refuse")
     }
     assert {(path, method) for path, item in document["paths"].items() for method in item} == served
-    assert len(served) == 35
+    assert len(served) == 39
 
 
 def test_every_reference_resolves(document: dict[str, Any]) -> None:
@@ -144,6 +144,8 @@ def test_inputs_refuse_what_they_do_not_know() -> None:
         "RefundIn",
         "ReviewIn",
         "RiskIn",
+        "RoutingIn",
+        "SimulationIn",
         "ResolveIn",
         "NoQuery",
         "PageQuery",
@@ -169,6 +171,7 @@ def raised_codes() -> set[str]:
         "RailyardError": 0,
         "Refused": 1,
         "_refuse": None,
+        "refuse": 2,
     }
     for file in (ROOT / "chalicelib").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
@@ -189,6 +192,7 @@ def raised_codes() -> set[str]:
 def test_every_code_that_is_raised_is_in_the_table() -> None:
     filled = {
         "order_*": {f"order_{status}" for status in (OrderStatus.PAID, OrderStatus.EXPIRED, OrderStatus.CANCELED)},
+        "*_changed": {"risk_changed", "routing_changed"},
         "payment_not_*": {"payment_not_capturable", "payment_not_cancelable"},
     }
     codes: set[str] = set()
@@ -235,8 +239,8 @@ def test_the_manual_has_every_code_and_no_other(manual: str) -> None:
 def test_the_manual_names_every_field_of_every_object(manual: str) -> None:
     for name in ("Order", "Payment", "Refund", "Attempt", "Operation", "Event", "Journal", "Token", "CardShown",
                  "ProviderAccount", "ConnectionTest", "Risk", "RiskHit", "RiskSettings", "RiskRules", "RiskLists",
-                 "RiskLimit"):  # fmt: skip
-        for field in getattr(outputs, name).model_fields:
+                 "RiskLimit", "RoutingSettings", "RoutingRule", "RoutingWhen", "Maintenance", "Price", "RoutingSimulation", "Experiment", "Guardrail", "ExperimentResult", "Difference", "RetryPolicy", "Again"):  # fmt: skip
+        for field in (info.alias or field for field, info in getattr(outputs, name).model_fields.items()):
             assert f"`{field}`" in manual or f'"{field}"' in manual, (name, field)
     for name in (
         "OrderIn",
@@ -246,6 +250,8 @@ def test_the_manual_names_every_field_of_every_object(manual: str) -> None:
         "RefundIn",
         "ReviewIn",
         "RiskIn",
+        "RoutingIn",
+        "SimulationIn",
         "ResolveIn",
         "PaymentQuery",
         "OrderQuery",

@@ -10,6 +10,7 @@ import pytest
 from chalicelib.api import outputs
 from chalicelib.domain.risk import RiskRules
 from chalicelib.domain.risk_settings import MAX_BYTES, to_dict
+from chalicelib.storage.rule_books import RISK
 from tests.support.api import CARD, PAYMENT, Answer, Api, api_fixture
 
 api = api_fixture("function")
@@ -77,11 +78,11 @@ def test_the_second_of_two_writers_is_told_and_a_repeat_is_harmless(api: Api) ->
     assert fits(put(api, second, after["version"]))["version"] == after["version"] + 1
 
 
-def test_of_two_writers_at_the_same_moment_one_wins(api: Api) -> None:
+def test_of_two_writers_at_the_same_moment_one_wins(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
     merchants = api.world.kit.merchants
-    seen = merchants.risk(api.world.merchant().tenant)
+    seen = merchants.rules(RISK, api.world.merchant().tenant)
     fits(put(api, {"review_score": 40}, seen.version))
-    api.world.kit.merchants.risk = lambda tenant: seen  # type: ignore[method-assign]  # it has read before the other wrote
+    monkeypatch.setattr(merchants, "rules", lambda book, tenant: seen)  # it has read before the other wrote
     answer = put(api, {"review_score": 41}, seen.version)
     assert (answer.status, answer.code) == (409, "risk_changed")
 

@@ -20,6 +20,7 @@ from chalicelib.domain import charges, operations, payments, routing
 from chalicelib.domain.charges import Mismatch
 from chalicelib.domain.errors import InvalidRequest, StateConflict
 from chalicelib.domain.outcome import ChargeStatus, EffectStatus
+from chalicelib.domain.routing_rules import Asked, RoutingSettings
 from chalicelib.domain.states import (
     ATTEMPT_OPEN,
     PAYMENT_FINAL,
@@ -79,7 +80,9 @@ class PaymentLife(RuleBasedStateMachine):
 
     def _route(self, attempts: Sequence[Attempt]) -> routing.Decision:
         payment = self.story.payment
-        return routing.decide([], CANDIDATES, attempts, routing.Asked("upi", "INR", payment.amount, payment.capture))
+        return routing.decide(
+            RoutingSettings(), CANDIDATES, attempts, Asked("upi", "INR", payment.amount, payment.capture)
+        )
 
     def _next_within(self, attempts: Sequence[Attempt]) -> float | None:
         may = self.story.now < self.story.payment.expires_at and self._route(attempts).chosen is not None

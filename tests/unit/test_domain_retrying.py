@@ -14,7 +14,8 @@ from chalicelib.domain.errors import ErrorClass, ErrorCode, InvalidRequest, Paym
 from chalicelib.domain.model import PaymentState
 from chalicelib.domain.payments import next_step
 from chalicelib.domain.retrying import DEFAULTS, FORBIDDEN, NOT_SENT, Again, RetryPolicy, parse, to_dict, to_stored
-from chalicelib.domain.routing import Asked, Known, decide, may_try_again
+from chalicelib.domain.routing import Known, decide, may_try_again
+from chalicelib.domain.routing_rules import Asked, RoutingSettings
 from chalicelib.domain.states import AttemptStatus, PaymentStatus
 from tests.support import factories
 from tests.support.factories import NOW, TIMING, candidate, later
@@ -58,7 +59,9 @@ def ended(
 def route(
     attempts: Sequence[Attempt], policy: RetryPolicy, at: datetime = NOW, *, accounts: int = 5, **wish: Any
 ) -> Decision:
-    return decide([], ACCOUNTS[:accounts], attempts, Asked("upi", "INR", 5000), Known(at), policy=policy, **wish)
+    return decide(
+        RoutingSettings(retry=policy), ACCOUNTS[:accounts], attempts, Asked("upi", "INR", 5000), Known(at), **wish
+    )
 
 
 def busy(name: str = "a", number: int = 1, **fields: Any) -> Attempt:
@@ -174,7 +177,7 @@ def test_a_provider_of_its_own_overrides_the_class_for_itself_alone() -> None:
     for name, again, base in (("a", None, 7.0), ("b", "acct_b", TIMING.backoff)):
         last = ended(name, 1, AttemptStatus.DECLINED, ErrorClass.TECHNICAL_DECLINE)
         only = [a for a in ACCOUNTS if a.account == last.account]
-        assert chosen(decide([], only, [last], Asked("upi", "INR", 5000), policy=policy)) == again
+        assert chosen(decide(RoutingSettings(retry=policy), only, [last], Asked("upi", "INR", 5000))) == again
         assert policy.backoff(last, TIMING)[0] == base
 
 
@@ -213,7 +216,7 @@ def test_when_nobody_else_is_left_the_first_one_to_be_ready_is_waited_for() -> N
 def test_who_asked_us_to_wait_is_left_alone_also_when_scores_and_breakers_cannot_be_read() -> None:
     blind = Known(later(1), is_missing=True)
     tried = [busy("a", 1, retry_at=later(60))]
-    decision = decide([], ACCOUNTS[:1], tried, Asked("upi", "INR", 5000), blind)
+    decision = decide(RoutingSettings(), ACCOUNTS[:1], tried, Asked("upi", "INR", 5000), blind)
     assert (decision.chosen, decision.wait_until) == (None, later(60))
 
 

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from chalicelib.domain.errors import ErrorClass, ErrorCode, PaymentError
 from chalicelib.domain.retrying import FORBIDDEN, RetryPolicy
 from chalicelib.domain.routing import (
-    Asked,
-    Rule,
     decide,
     may_try_again,
 )
+from chalicelib.domain.routing_rules import Asked, RoutingSettings, Rule, When
 from chalicelib.domain.states import ATTEMPT_OPEN, AttemptStatus
 from tests.support import factories
 from tests.support.factories import candidate
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
 
 A, B, C = candidate("a"), candidate("b"), candidate("c")
 RULES = [
-    Rule("premium", ("acct_b",), currency="INR", min_amount=10_000_00),
-    Rule("cards", ("acct_c", "acct_a"), method="card"),
+    Rule("premium", ("acct_b",), When(currencies=frozenset({"INR"}), above=10_000_00)),
+    Rule("cards", ("acct_c", "acct_a"), When(methods=frozenset({"card"}))),
     Rule("standard", ("acct_a", "acct_b", "acct_c")),
 ]
 PAYMENT = factories.make_payment()
@@ -45,7 +44,7 @@ def route(
     **fields: Any,
 ) -> Decision:  # fmt: skip
     values: dict[str, Any] = {"method": "upi", "currency": "INR", "amount": 5000}
-    return decide(rules, candidates, attempts, Asked(**(values | fields)))
+    return decide(RoutingSettings(tuple(rules)), candidates, attempts, Asked(**(values | fields)))
 
 
 def ended(name: str, number: int, status: AttemptStatus, error_class: ErrorClass | None = None) -> Attempt:
@@ -73,7 +72,7 @@ def test_a_rule_for_amounts_above_begins_one_above(amount: int, rule: str) -> No
 
 
 def test_an_upper_bound_is_inclusive() -> None:
-    rules = [Rule("small", ("acct_b",), max_amount=5000)]
+    rules = [Rule("small", ("acct_b",), When(up_to=5000))]
     assert [route(rules=rules, amount=amount).rule for amount in (5000, 5001)] == ["small", "default"]
 
 
@@ -84,22 +83,6 @@ def test_without_a_matching_rule_all_accounts_are_offered_in_their_order() -> No
 
 def test_an_account_that_a_rule_names_but_the_merchant_lost_is_left_out() -> None:
     assert list(route(candidates=[B]).order) == ["acct_b"]
-
-
-@given(st.sampled_from([None, "upi", "card"]), st.sampled_from([None, "INR", "USD"]), st.integers(0, 20), st.integers(0, 20),
-       st.sampled_from(["upi", "card"]), st.sampled_from(["INR", "USD"]), st.integers(1, 20))  # fmt: skip
-def test_a_rule_matches_what_it_says(
-    rule_method: str | None, rule_currency: str | None, low: int, high: int, method: str, currency: str, amount: int
-) -> None:
-    rule = Rule("r", (), rule_method, rule_currency, low, high)
-    says = (rule_method or method) == method and (rule_currency or currency) == currency and low < amount <= high
-    assert rule.matches(Asked(method, currency, amount)) == says
-
-
-@given(st.dictionaries(st.sampled_from("abc"), st.sampled_from("xy")), st.dictionaries(st.sampled_from("abc"), st.sampled_from("xy")))  # fmt: skip
-def test_a_rule_on_metadata_asks_for_all_of_it(wanted: dict[str, str], has: dict[str, str]) -> None:
-    rule = Rule("r", (), metadata=wanted)
-    assert rule.matches(Asked("upi", "INR", 1, metadata=has)) == all(has.get(k) == v for k, v in wanted.items())
 
 
 def test_what_a_provider_needs_and_the_payment_has_keeps_nobody_away() -> None:

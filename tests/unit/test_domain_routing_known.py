@@ -12,7 +12,8 @@ import pytest
 from chalicelib.domain import breaker, payments
 from chalicelib.domain.breaker import Breaker, Status
 from chalicelib.domain.errors import ErrorClass, ErrorCode
-from chalicelib.domain.routing import Asked, Known, Rule, decide
+from chalicelib.domain.routing import Known, decide
+from chalicelib.domain.routing_rules import Asked, RoutingSettings, Rule
 from chalicelib.domain.scoring import learn, segments
 from chalicelib.domain.states import AttemptStatus, PaymentStatus
 from tests.support import factories
@@ -34,7 +35,7 @@ BUSY = replace(HALF_OPEN, permits=(NOW,) * breaker.PERMITS)
 
 def route(known: Known | None, rule: Rule = PRIORITY, refused: frozenset[str] = frozenset(), **fields: Any) -> Decision:
     values: dict[str, Any] = {"method": "upi", "currency": "INR", "amount": 5000}
-    return decide([rule], [A, B, C], (), Asked(**(values | fields)), known, refused)
+    return decide(RoutingSettings((rule,)), [A, B, C], (), Asked(**(values | fields)), known, refused)
 
 
 def chosen(decision: Decision) -> str | None:
@@ -154,7 +155,7 @@ def test_a_fresh_account_comes_before_one_that_has_just_failed_whatever_the_scor
         factories.make_payment(), 1, provider="sim_a", account="acct_a", status=AttemptStatus.DECLINED, error=error
     )
     known = Known(NOW, seed="s", tallies=tallies(a=99, b=30, c=20))
-    decision = decide([SCORE], [A, B, C], [tried], Asked("upi", "INR", 5000), known)
+    decision = decide(RoutingSettings((SCORE,)), [A, B, C], [tried], Asked("upi", "INR", 5000), known)
     assert chosen(decision) != "acct_a"
     assert decision.reason.endswith("after attempt 1 at acct_a ended declined.")
 

@@ -10,7 +10,7 @@ import pytest
 
 from chalicelib import config
 from chalicelib.domain.model import Tenant
-from chalicelib.domain.routing import Asked
+from chalicelib.domain.routing_rules import Asked
 from chalicelib.providers import registry
 from chalicelib.storage.merchants import Merchants
 from chalicelib.storage.vault import Vault
@@ -65,7 +65,7 @@ def test_a_payment_goes_where_it_asks_to_and_by_its_size_otherwise() -> None:
 
     def order(amount: int, **metadata: str) -> Any:
         asked = Asked(method="upi", currency="INR", amount=amount, metadata=metadata)
-        rule = next(rule for rule in merchant.rules if rule.matches(asked))
+        rule = merchant.routing.rule_for(asked)
         return [account.removeprefix("acc_") for account in rule.accounts]
 
     for settings in load():

@@ -131,6 +131,11 @@ def plain_items() -> dict[str, Model]:
             updated_at=NOW,
         ),
         "risk, all defaults": items.RiskItem("risk/mer_01TEST", "risk#test", rules=None, version=4, updated_at=NOW),
+        "routing": items.RoutingItem(
+            "routing/mer_01TEST", "routing#test", version=2, updated_at=NOW,
+            rules={"rules": [{"name": "rest", "when": {}, "by": "split", "weights": {"acct_a": 70, "acct_b": 30}}]},
+        ),
+        "routing, as set up": items.RoutingItem("routing/mer_01TEST", "routing#test", rules=None, version=1, updated_at=None),
         "reference": mapping.to_reference_item(Reference("acct_razorpay/pay_Qa1", TENANT, "pay_1")),
         "orphan": items.OrphanItem(
             "mer_01TEST/test/orphan/acct_1/e1", "orphan", list_pk="mer_01TEST/test/orphan/0", list_sk="orph_1", account="acct_1",
@@ -201,6 +206,7 @@ def from_wire(kind: str, stored: dict[str, Any]) -> Model:
     }
     table = {"idempotency": items.GuardsItem, "mark": items.GuardsItem, "slot": items.GuardsItem,
              "token": items.GuardsItem, "window": items.GuardsItem, "risk": items.MerchantsItem,
+             "routing": items.MerchantsItem,
              "api key": items.MerchantsItem, "settings": items.MerchantsItem, "account": items.MerchantsItem,
              "account owner": items.MerchantsItem}  # fmt: skip
     return base.get(kind, table.get(kind, items.PaymentsItem)).from_raw_data(raw)
@@ -249,6 +255,7 @@ def test_every_kind_of_item_has_its_sample() -> None:
         items._Indexed,
         items.GuardsItem,
         items.MerchantsItem,
+        items._RulesItem,
         items.PaymentsRow,
         items.DeliveriesRow,
     }

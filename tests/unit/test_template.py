@@ -258,7 +258,7 @@ def test_every_consumer_may_read_its_queue(template: dict[str, Any]) -> None:
         assert any(resource["Fn::Sub"].endswith(f":{name}") for row in allowed for resource in row["Resource"]), file
 
 
-def test_only_the_api_seals_secrets_and_writes_accounts() -> None:
+def test_only_the_api_seals_secrets_and_writes_accounts_and_project_ends_experiments() -> None:
     may: dict[str, set[str]] = {}
     for file, statement in statements():
         for action in statement["Action"]:
@@ -270,7 +270,10 @@ def test_only_the_api_seals_secrets_and_writes_accounts() -> None:
     }
     assert {what.split(" ")[0] for what in writers} == {"dynamodb:PutItem"}
     sealers = [files for what, files in may.items() if what.startswith("kms:") and "Decrypt" not in what]
-    assert [*writers.values(), *sealers] == [{"policy-api.json"}] * 2
+    assert list(writers.values()) == [{"policy-api.json", "policy-project.json"}]
+    assert sealers == [{"policy-api.json"}]
+    (ends,) = [row for file, row in statements() if file == "policy-project.json" and "-merchants" in json.dumps(row)]
+    assert ends["Condition"] == {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["routing/*"]}}  # experiments
     assert {what.split(" ")[0] for what in may if what.startswith("kms:")} == {"kms:Decrypt", "kms:Encrypt"}
 
 

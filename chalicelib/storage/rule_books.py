@@ -1,0 +1,91 @@
+"""A merchant's rules, of risk and of routing: a row each, replaced as a whole on condition of its version."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from pynamodb.exceptions import DoesNotExist
+
+from chalicelib.domain import risk_settings, routing_settings
+from chalicelib.domain.risk import RiskRules
+from chalicelib.domain.routing_rules import RoutingSettings, Rule, When
+from chalicelib.storage.items import RiskItem, RoutingItem
+from chalicelib.storage.store import Stale, put_if
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+    from chalicelib.domain.model import Tenant
+    from chalicelib.storage.items import SettingsItem
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored(Generic[T]):
+    """A merchant's rules; version 0 has never been written, and without ``updated_at`` never changed by the API."""
+
+    rules: T
+    version: int = 0
+    updated_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Book(Generic[T]):
+    """One kind of rules, and how they are kept."""
+
+    name: str  # of its rows
+    item: type[RiskItem | RoutingItem]
+    to_stored: Callable[[T], Mapping[str, Any]]
+    from_stored: Callable[[Mapping[str, Any]], T]
+    earlier: Callable[[SettingsItem], T]  # where an earlier release kept them
+
+    def read(self, tenant: Tenant) -> Stored[T] | None:
+        """The rules as they are now; None if there is no row of them."""
+        try:
+            item = self.item.get(*self._key(tenant), consistent_read=True)
+        except DoesNotExist:
+            return None
+        return Stored(self.from_stored(item.rules or {}), int(item.version), item.updated_at)
+
+    def write(self, tenant: Tenant, stored: Stored[T]) -> None:
+        """Write rules of the version after the one they were made from; raises Stale if that is not there any more."""
+        before = stored.version - 1
+        known = self.item.version == before if before else self.item.pk.does_not_exist()
+        rules = self.to_stored(stored.rules) or None
+        row = self.item(*self._key(tenant), rules=rules, version=stored.version, updated_at=stored.updated_at)
+        if not put_if(row, known):
+            raise Stale(f"the {self.name} rules of {tenant.merchant_id}")
+
+    def _key(self, tenant: Tenant) -> tuple[str, str]:
+        return f"{self.name}/{tenant.merchant_id}", f"{self.name}#{tenant.mode}"
+
+
+def _earlier_risk(settings: SettingsItem) -> RiskRules:
+    return RiskRules(**(settings.risk or {}))
+
+
+def _earlier_routing(settings: SettingsItem) -> RoutingSettings:
+    return RoutingSettings(tuple(_earlier_rule(rule) for rule in settings.rules or ()))
+
+
+def _earlier_rule(stored: Mapping[str, Any]) -> Rule:
+    method, currency = stored.get("method"), stored.get("currency")
+    when = When(
+        methods=frozenset({method} if method else ()),
+        currencies=frozenset({currency} if currency else ()),
+        above=stored.get("min_amount"),
+        up_to=stored.get("max_amount"),
+        metadata=stored.get("metadata") or {},
+    )
+    return Rule(stored["name"], tuple(stored["accounts"]), when, stored.get("by", "priority"))
+
+
+RISK: Book[RiskRules] = Book(
+    "risk", RiskItem, risk_settings.to_stored, lambda stored: RiskRules(**stored), _earlier_risk
+)
+ROUTING: Book[RoutingSettings] = Book(
+    "routing", RoutingItem, routing_settings.to_stored, routing_settings.from_stored, _earlier_routing
+)
