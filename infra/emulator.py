@@ -1,6 +1,6 @@
 """The embedded AWS emulator (ministack): start, stop, and keep what it holds over a restart.
 
-Stock behaviour only; two of its gaps are closed from outside, both about a restart (measured on 1.5.33):
+Stock behaviour only; three of its gaps are closed from outside, all about a restart (measured on 1.5.33):
 
 * It persists how far each mapping has read a table's stream, but not the stream. After a restart the relay would
   sleep through as many events as were read before, and the records that nobody had read yet would be gone. On
@@ -8,12 +8,15 @@ Stock behaviour only; two of its gaps are closed from outside, both about a rest
   records that the relay has not read are set aside, and after the start they are given to the relay.
 * State is written at a graceful stop only. After anything else what lies on disk is older than what the sandbox
   bank remembers, so it is thrown away.
+* Queues are kept by URLs with the port of the run that made them. On another port messages would be sent there
+  and read nowhere, so the URLs are moved along.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import re
 import shutil
 import signal
 import sys
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 
     from infra.settings import LocalSettings
 
+# Of a queue's URL what comes before the account.
+_QUEUE_EDGE = re.compile(rf"http://{re.escape(HOST)}:\d+/(?=\d{{12}}/)")
 _STREAM_KEPT_SECONDS = 23 * 3600
 _REPLAY_SECONDS = 600
 _RELAY_BATCH = 100
@@ -72,6 +77,7 @@ class Emulator:
         tables = self.state / "dynamodb.json"
         kept = tables.exists() and b"railyard" in tables.read_bytes()
         self._forget_stream_positions()
+        self._move_queues()
         self._running.touch()
         env = child_environment(
             BIND_HOST=HOST,
@@ -194,6 +200,14 @@ class Emulator:
         state = json.loads(self._lambda_state().read_text())
         positions: dict[str, int] = state["payload"]["dynamodb_stream_positions"]["data"]
         return positions
+
+    def _move_queues(self) -> None:
+        """Let the queues' URLs, which name the port, name the one of this run wherever they were noted."""
+        for file in self.state.glob("*.json"):
+            before = file.read_text()
+            after = _QUEUE_EDGE.sub(f"{self._settings.endpoint}/", before)
+            if after != before:
+                file.write_text(after)
 
     def _forget_stream_positions(self) -> None:
         if self._positions():

@@ -8,13 +8,16 @@ infra/settings.py.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
 import threading
 import time
 import urllib.request
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from botocore.exceptions import BotoCoreError, ClientError
@@ -23,14 +26,14 @@ from infra import deploy
 from infra.emulator import Emulator
 from infra.front import Front
 from infra.merchant import Merchant
-from infra.processes import Child, LocalStackError, port_is_free
+from infra.processes import Child, HomeLock, LocalStackError, Taken, port_is_free
 from infra.sandbox.config import DEFAULT_ROOT_PORT
 from infra.sandbox.config import load as load_sandbox
 from infra.settings import HOST, ROOT, child_environment, local_settings
 from infra.story import Story, StoryError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from infra.seed import Seeded
@@ -38,8 +41,14 @@ if TYPE_CHECKING:
 
 
 def say(text: str) -> None:
-    """Print a line at once, also into a pipe."""
-    print(text, flush=True)
+    """Print a line at once, also into a pipe. That nobody reads it any more is a Ctrl-C; the rest goes nowhere."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+        _interrupted(signal.SIGPIPE, None)
 
 
 class Stack:
@@ -52,15 +61,22 @@ class Stack:
         self.emulator = Emulator(settings)
         self.outputs: dict[str, str] = {}
         self.merchant: Merchant | None = None
+        self._lock = HomeLock(settings.home)
         self._stops: list[tuple[str, Callable[[], object]]] = []
         self._outputs_read = (0.0, 0)
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether this stack, and no other, lives in its home."""
+        return self._lock.is_held
 
     def start(self) -> Seeded:
         """Start everything in order and return the demo merchant."""
         settings = self.settings
         settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._local_json.unlink(missing_ok=True)
+        self._lock.take()  # before anything in there is touched
         self._check_ports()
+        self._local_json.unlink(missing_ok=True)
 
         self._stops.append(
             ("the AWS emulator", lambda: self.emulator.stop(stream_table=f"{self.target.stack}-payments"))
@@ -69,7 +85,8 @@ class Stack:
         say(f"AWS emulator   {settings.endpoint}  {'with the data of the last run' if kept else 'empty'}")
         self._start_sandbox()
         say(f"sandbox bank   {settings.sandbox_url}")
-        self.merchant = Merchant(settings.merchant_port)
+        with self._listening(settings.merchant_port):
+            self.merchant = Merchant(settings.merchant_port)
         self.merchant.start()
         self._stops.append(("the demo merchant", self.merchant.stop))
         say(f"demo merchant  {settings.merchant_url}/received")
@@ -86,7 +103,8 @@ class Stack:
         left = self.emulator.relay_leftovers(deploy.function_name(self.target, "relay"))
         if left:
             say(f"passed on      {left} events left over from the last run")
-        front = Front(settings.api_port, self._api_base)
+        with self._listening(settings.api_port):
+            front = Front(settings.api_port, self._api_base)
         front.start()
         self._stops.append(("the API's front", front.stop))
         say(f"API            {settings.api_url}")
@@ -94,7 +112,8 @@ class Stack:
 
     def stop(self) -> None:
         """Stop what was started, the last first; each part is stopped even if another fails to."""
-        self._local_json.unlink(missing_ok=True)
+        if self.is_ours:  # else everything here is another stack's
+            self._local_json.unlink(missing_ok=True)
         errors: list[str] = []
         while self._stops:
             name, stop = self._stops.pop()
@@ -102,6 +121,7 @@ class Stack:
                 stop()
             except Exception as error:  # noqa: BLE001 - the others must stop too; raised below
                 errors.append(f"{name}: {error!r}")
+        self._lock.release()
         if errors:
             message = "could not stop " + "; ".join(errors)
             raise LocalStackError(message)
@@ -127,7 +147,8 @@ class Stack:
     def _local_json(self) -> Path:
         return self.settings.home / "local.json"
 
-    def _check_ports(self) -> None:
+    def _ports(self) -> dict[int, tuple[str, str]]:
+        """What needs each port, and the variable that moves it."""
         settings = self.settings
         wanted = {
             settings.emulator_port: ("the AWS emulator", "RAILYARD_EMULATOR_PORT"),
@@ -138,13 +159,22 @@ class Stack:
         for provider in load_sandbox():
             port = provider.port - DEFAULT_ROOT_PORT + settings.sandbox_port
             wanted[port] = (f"the sandbox's {provider.id}", "RAILYARD_SANDBOX_PORT")
-        for port, (what, variable) in wanted.items():
+        return wanted
+
+    def _check_ports(self) -> None:
+        for port, (what, variable) in self._ports().items():
             if not port_is_free(HOST, port):
-                message = (
-                    f"Port {port}, which {what} needs, is taken. Stop what listens there (perhaps another `make run`), "
-                    f"or choose another port with {variable}, or move all of them with RAILYARD_PORT_BASE=20000."
-                )
-                raise LocalStackError(message)
+                raise Taken(port, what, variable)
+
+    @contextmanager
+    def _listening(self, port: int) -> Iterator[None]:
+        """Say it as the check of all ports does, if somebody took the port since."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            raise Taken(port, *self._ports()[port]) from error
 
     def _start_sandbox(self) -> None:
         log = self.settings.logs / "sandbox.log"
@@ -249,7 +279,7 @@ All of this is also in {stack.settings.home / "local.json"}. Ctrl-C stops everyt
 
 
 class Interrupted(BaseException):
-    """Ctrl-C or SIGTERM; no ``except Exception`` on the way swallows it."""
+    """Ctrl-C, SIGTERM, or that nobody reads our output; no ``except Exception`` on the way swallows it."""
 
     def __init__(self, number: int) -> None:
         """``number`` of the signal."""
@@ -263,14 +293,14 @@ def _interrupted(number: int, _: object) -> NoReturn:
     raise Interrupted(number)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, make: Callable[[LocalSettings], Stack] = Stack) -> int:
     """Run the stack: ``run`` stays up, ``demo`` ends after the story."""
     parser = argparse.ArgumentParser(prog="make run", description="Railyard on this machine.")
     parser.add_argument("what", choices=("run", "demo"))
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGINT, _interrupted)
     signal.signal(signal.SIGTERM, _interrupted)
-    stack = Stack(local_settings())
+    stack = make(local_settings())
     began = time.monotonic()
     code, up = 0, False
     try:
@@ -284,16 +314,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             up = True
             threading.Event().wait()
     except (LocalStackError, StoryError, deploy.DeployError, ClientError, BotoCoreError) as error:
-        say(f"\nFAILED: {error}\nLogs are in {stack.settings.logs}. To start from nothing: make clean")
         code = 1
+        with suppress(Interrupted):
+            say(f"\nFAILED: {error}")
+            # Nobody shall clean away what another stack may be running on.
+            if stack.is_ours and not isinstance(error, Taken):
+                say(f"Logs are in {stack.settings.logs}. To start from nothing: make clean")
     except Interrupted as interrupted:
         code = 0 if up else 128 + interrupted.number
     finally:
-        say("\nStopping ...")
+        with suppress(Interrupted):
+            say("\nStopping ...")
         try:
             stack.stop()
         except LocalStackError as error:
-            say(f"FAILED: {error}")
+            with suppress(Interrupted):
+                say(f"FAILED: {error}")
             code = code or 1
     return code
 

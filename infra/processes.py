@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -11,7 +12,7 @@ import urllib.error
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,6 +33,56 @@ def port_is_free(host: str, port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+class Taken(LocalStackError):
+    """A port that the stack needs is somebody else's."""
+
+    def __init__(self, port: int, what: str, variable: str) -> None:
+        """``what`` needs the port, and ``variable`` would give it another one."""
+        super().__init__(
+            f"Port {port}, which {what} needs, is taken. Stop what listens there (perhaps another `make run`), "
+            f"or choose another port with {variable}, or move all of them with RAILYARD_PORT_BASE=20000."
+        )
+
+
+class HomeLock:
+    """Keeps a directory to one stack. The kernel lets go of it when its holder ends, however it ends."""
+
+    def __init__(self, home: Path) -> None:
+        """Not held yet."""
+        self._path = home / "lock"
+        self._file: IO[str] | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it is ours."""
+        return self._file is not None
+
+    def take(self) -> None:
+        """Hold it, or raise LocalStackError that names who does."""
+        file = self._path.open("a+")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            file.close()
+            message = (
+                f"{self._path.parent} belongs to a stack that is running (pid {holder}). Stop that one, or give this "
+                f"one a directory of its own with RAILYARD_HOME and ports of its own with RAILYARD_PORT_BASE=20000."
+            )
+            raise LocalStackError(message) from None
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n")
+        file.flush()
+        self._file = file
+
+    def release(self) -> None:
+        """Let go of it. The file stays: removing it would let two hold two files of one name."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 def descendants(pid: int) -> list[int]:

@@ -7,6 +7,7 @@ import json
 import socket
 import time
 import zipfile
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -39,12 +40,16 @@ def handler(event, context):
 pytestmark = pytest.mark.xdist_group("emulator")
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> LocalSettings:
+def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
-        port = probe.getsockname()[1]
-    return LocalSettings(port, 0, 0, 0, tmp_path / "home")
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> LocalSettings:
+    return LocalSettings(_free_port(), 0, 0, 0, tmp_path / "home")
 
 
 @pytest.fixture
@@ -157,6 +162,24 @@ def test_state_of_a_run_that_did_not_stop_gracefully_is_thrown_away(settings: Lo
     tables = client(settings, "dynamodb").list_tables()["TableNames"]
     second.stop()
     assert tables == []
+
+
+def test_queues_move_along_when_the_next_run_has_another_port(settings: LocalSettings) -> None:
+    first = Emulator(settings)
+    first.start()
+    client(settings, "sqs").create_queue(QueueName="railyard-contract")
+    first.stop()
+    moved = replace(settings, emulator_port=_free_port())
+    second = Emulator(moved)
+    second.start()
+    try:
+        sqs = client(moved, "sqs")
+        url = sqs.get_queue_url(QueueName="railyard-contract")["QueueUrl"]
+        assert url.startswith(moved.endpoint)
+        sqs.send_message(QueueUrl=url, MessageBody="hello")
+        assert [message["Body"] for message in sqs.receive_message(QueueUrl=url)["Messages"]] == ["hello"]
+    finally:
+        second.stop()
 
 
 def _alive(pid: int) -> bool:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from chalicelib.domain.retrying import LONGEST_WAIT, RetryPolicy
+from chalicelib.domain.errors import ErrorClass
+from chalicelib.domain.retrying import LONGEST_WAIT, NOT_SENT, Again, RetryPolicy
 from chalicelib.domain.routing_rules import RoutingSettings, Rule
-from chalicelib.domain.states import PaymentStatus
+from chalicelib.domain.states import AttemptStatus, PaymentStatus
 from chalicelib.services import payments
 from tests.faults import checker
 from tests.faults.evidence import Expected
@@ -172,3 +173,39 @@ def test_the_policy_of_the_merchant_decides_and_not_the_default(world: World) ->
     play.settle(600)
     found = state(world, payment_id)
     assert (found.payment.status, len(found.attempts)) == (PaymentStatus.FAILED, 1)
+
+
+def test_a_lost_charge_stays_unknown_while_its_provider_is_busy_and_is_never_made_again(world: World) -> None:
+    play = only(world, "acct_simulator", "acct_razorpay")
+    play.chaos(provider="simulator", operation="create", fault="timeout_after", webhooks={"drop_rate": 1.0})
+    busy(play, 10)  # the repeat under the same key is a 429, which says nothing about the first
+    payment_id = play.create()
+    world.run(horizon=18)
+    unsure = state(world, payment_id)
+    assert [attempt.status for attempt in unsure.attempts] == [AttemptStatus.UNKNOWN]
+    assert unsure.attempts[0].retry_at is not None
+    play.settle(600)
+    found = state(world, payment_id)
+    assert (found.payment.status, len(found.attempts)) == (PaymentStatus.SUCCEEDED, 1)
+    assert not checker.violations(play, Expected(("succeeded",)))
+
+
+LOOSEST = RetryPolicy(
+    max_attempts=5, max_providers=4, max_seconds=3600,
+    classes={kind: Again(same_provider=True, other_provider=True) for kind in [NOT_SENT, *ErrorClass]},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    ["decline", "insufficient_funds", "technical", "timeout_after", "timeout_before", "slow_charge", "pending_success"],
+)
+def test_the_loosest_policy_there_could_be_keeps_one_charge(world: World, outcome: str) -> None:
+    merchant = world.merchant()
+    world.bring_merchant(replace(merchant, routing=replace(merchant.routing, retry=LOOSEST)))
+    play = Play(world)
+    play.create(outcome)
+    play.settle()
+    final = frozenset({"succeeded", "failed"})
+    problems = checker.violations(play, Expected((final,), charges=5 if outcome == "technical" else 1))
+    assert not problems

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.domain import charges, operations
+from chalicelib.domain import charges, operations, payments
 from chalicelib.domain.charges import NOT_FOUND_READS, Mismatch
 from chalicelib.domain.errors import ErrorClass, ErrorCode
 from chalicelib.domain.outcome import Charge, ChargeStatus, EffectStatus, Exchange
@@ -55,6 +55,54 @@ def not_sent(story: Story, *, next_within: Any = never) -> None:
             story.state, story.attempt(), REFUSED, None, next_within=next_within, timing=TIMING, now=story.now
         )
     )
+
+
+# -- when to come back -------------------------------------------------------------------------------
+
+
+def test_when_a_refusal_says_when_to_come_back_its_attempt_keeps_it() -> None:
+    story = sent()
+    story.apply(
+        charges.record_not_sent(
+            story.state, story.attempt(), REFUSED, None, next_within=lambda _: 40.0, timing=TIMING, now=story.now,
+            retry_after=40.0,
+        )
+    )  # fmt: skip
+    assert story.attempt().retry_at == later(40)
+    assert story.payment.due_at == later(40 + TIMING.lease)  # nobody looks sooner
+
+
+def test_when_a_decline_says_when_to_come_back_its_attempt_keeps_it() -> None:
+    story = sent()
+    story.hear(_C.DECLINED, error=factories.TECHNICAL, retry_after=7.0, next_within=always)
+    assert story.attempt().retry_at == later(7)
+
+
+@pytest.mark.parametrize(("asked", "wait"), [(None, 15.0), (40.0, 40.0), (3600.0, 300.0)])
+def test_an_unknown_charge_stays_unknown_and_is_looked_at_when_its_provider_said(
+    asked: float | None, wait: float
+) -> None:
+    story = sent()
+    story.apply(
+        charges.record_unknown(
+            story.state, story.attempt(), LOST, None, resolved=False, timing=TIMING, now=story.now, retry_after=asked
+        )
+    )
+    assert (story.attempt().status, story.payment.open_attempt) == (_A.UNKNOWN, story.attempt().id)
+    assert story.payment.due_at == later(wait + TIMING.lease)
+    step = payments.next_step(story.state, TIMING, story.now, lambda: 1.0)
+    assert (step.outcome, step.wait) == ("resolve", wait)
+
+
+def test_an_answer_that_asks_for_nothing_does_not_take_back_what_an_earlier_one_asked_for() -> None:
+    story = sent()
+    story.apply(
+        charges.record_unknown(
+            story.state, story.attempt(), LOST, None, resolved=False, timing=TIMING, now=story.now, retry_after=60.0
+        )
+    )
+    story.hear(_C.DECLINED, error=factories.TECHNICAL, next_within=always)
+    assert story.attempt().retry_at == later(60)
 
 
 # -- while the payment waits -------------------------------------------------------------------------

@@ -213,6 +213,13 @@ def test_when_nobody_else_is_left_the_first_one_to_be_ready_is_waited_for() -> N
     assert decision.reason == "Whoever can take this payment asked us to wait until 04:31:00 UTC."
 
 
+def test_who_asked_us_to_wait_is_left_alone_also_when_scores_and_breakers_cannot_be_read() -> None:
+    blind = Known(later(1), is_missing=True)
+    tried = [busy("a", 1, retry_at=later(60))]
+    decision = decide(RoutingSettings(), ACCOUNTS[:1], tried, Asked("upi", "INR", 5000), blind)
+    assert (decision.chosen, decision.wait_until) == (None, later(60))
+
+
 @pytest.mark.parametrize(
     ("asked", "limits", "expires_in"),
     [(301, {}, 1800), (100, {"max_seconds": 100}, 1800), (100, {}, 100), (86_400, {"max_seconds": 3600}, 86_401)],
