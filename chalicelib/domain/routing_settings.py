@@ -70,6 +70,8 @@ def parse(data: object, accounts: Mapping[str, str]) -> RoutingSettings:
         _check_known(experiment.accounts, known, places)
         _check_costs(settings, experiment.rule(), accounts, f"experiments.{number}.by")
     _check_names("experiments", [experiment.name for experiment in settings.experiments])
+    for provider in settings.retry.providers:
+        _check_known([provider], frozenset(accounts.values()), [f"retry.providers.{provider}"])
     _check_known(list(settings.costs), known, ["costs"] * len(settings.costs))
     _check_names("rules", [rule.name for rule in settings.rules])
     for (_, earlier), (number, later) in combinations(enumerate(settings.rules), 2):

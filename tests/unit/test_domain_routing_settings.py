@@ -172,6 +172,7 @@ WRONG: list[tuple[Any, str | None, str]] = [
     # retries
     ({"retry": {"max_attempts": 9}}, "retry.max_attempts", "invalid_field"),
     ({"retry": {"errors": {"timeout_unknown": {"same_provider": True}}}}, "retry.errors.timeout_unknown", "invalid_field"),
+    ({"retry": {"providers": {"payu": {"rate_limited": {"backoff": 1}}}}}, "retry.providers.payu", "unknown_provider"),
     # maintenance
     (upkeep(account="acc_x"), "maintenance.0.account", "unknown_account"),
     (upkeep(until="2026-12-24T18:00:00Z"), "maintenance.0.until", "bad_time"),
