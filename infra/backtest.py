@@ -123,16 +123,18 @@ def _cost(settings: RoutingSettings, account: str | None, accounts: Mapping[str,
 
 def report(found: Comparison, left_out: int, *, against: bool, least: int = LEAST) -> Iterator[str]:
     """The tables, line by line."""
-    yield f"{found.payments:,} payments compared by their first attempt, old is " + (
+    yield f"{found.payments:,} payments by their first attempt, old is " + (
         "where --against would have sent them" if against else "where they really went"
     )
     if left_out:
         yield f"{left_out:,} more say nothing about their account (config, invalid_request, conflict) and are left out"
     yield f"\n{'':34}{'old':>30}{'new':>30}{'new - old':>30}"
     for title, kind in (
-        ("Success rate, %", "success"), ("Cost", "cost"), ("Cost, basis points of what is taken", "basis_points"),
-        ("Share of the payments, %", "share"),
-    ):  # fmt: skip
+        (f"Success rate, %, of the {found.compared:,} payments that are not refused", "success"),
+        ("Cost of these, by currency", "cost"),
+        ("Cost of these, basis points of what is taken", "basis_points"),
+        ("Share of all payments, %", "share"),
+    ):
         rows = [row for row in found.rows if row.kind == kind]
         if rows:
             yield title
@@ -156,7 +158,8 @@ def report(found: Comparison, left_out: int, *, against: bool, least: int = LEAS
     yield (
         "An estimate takes it that payments of one segment (method, amount band, network) are alike whichever account "
         "got them, and that accounts stay as they were.\n"
-        "Rules by score or value learn here from where the payments really went."
+        "Rules by score or value learn here from where the payments really went: an account that got none keeps "
+        "seeming good to them."
     )
     if found.refused > REFUSED:
         yield f"Nothing can be said about {found.refused:.1%} of the payments: too many for an answer."
