@@ -112,7 +112,7 @@ class When:
             all(not ours or (theirs and theirs <= ours) for ours, theirs in self._sets(other))
             and (self.above is None or (other.above is not None and other.above >= self.above))
             and (self.up_to is None or (other.up_to is not None and other.up_to <= self.up_to))
-            and (not self.bins or (bool(other.bins) and all(_inside(one, self.bins) for one in other.bins)))
+            and (not self.bins or (bool(other.bins) and _inside(other.bins, self.bins)))
             and self.metadata.items() <= other.metadata.items()
             and (self.hours is None or (other.hours is not None and _hours_cover(self.hours, other.hours)))
         )
@@ -123,7 +123,7 @@ class When:
             all(not ours or not theirs or ours & theirs for ours, theirs in self._sets(other))
             and (self.up_to is None or other.above is None or other.above < self.up_to)
             and (other.up_to is None or self.above is None or self.above < other.up_to)
-            and (not self.bins or not other.bins or any(_touch(a, b) for a in self.bins for b in other.bins))
+            and (not self.bins or not other.bins or _touch(self.bins, other.bins))
             and all(other.metadata.get(name, value) == value for name, value in self.metadata.items())
             and (self.hours is None or other.hours is None or _hours_meet(self.hours, other.hours))
         )
@@ -261,12 +261,32 @@ def _within(digits: str | None, ranges: Sequence[tuple[int, int]]) -> bool:
     return digits is not None and any(first <= int(digits) <= last for first, last in ranges)
 
 
-def _inside(one: tuple[int, int], ranges: Sequence[tuple[int, int]]) -> bool:
-    return any(first <= one[0] and one[1] <= last for first, last in ranges)
+def _inside(inner: Sequence[tuple[int, int]], outer: Sequence[tuple[int, int]]) -> bool:
+    """Whether each inner range lies within an outer one; both in order and apart, so one look at each is enough."""
+    around = iter(outer)
+    first, last = next(around)
+    for begin, end in inner:
+        while last < begin:
+            found = next(around, None)
+            if found is None:
+                return False
+            first, last = found
+        if begin < first or last < end:
+            return False
+    return True
 
 
-def _touch(one: tuple[int, int], other: tuple[int, int]) -> bool:
-    return one[0] <= other[1] and other[0] <= one[1]
+def _touch(ours: Sequence[tuple[int, int]], theirs: Sequence[tuple[int, int]]) -> bool:
+    """Whether a range of the one meets one of the other."""
+    one, other = 0, 0
+    while one < len(ours) and other < len(theirs):
+        if ours[one][1] < theirs[other][0]:
+            one += 1
+        elif theirs[other][1] < ours[one][0]:
+            other += 1
+        else:
+            return True
+    return False
 
 
 def _hours_cover(ours: Hours, theirs: Hours) -> bool:

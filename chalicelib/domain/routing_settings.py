@@ -56,6 +56,8 @@ def parse(data: object, accounts: Mapping[str, str]) -> RoutingSettings:
     """
     given = readers.fields(data, "", _FIELDS)
     settings = RoutingSettings(**given)
+    if len(json.dumps(to_stored(settings), separators=(",", ":"))) > MAX_BYTES:
+        readers.refuse(None, f"The settings are larger than {MAX_BYTES} bytes.")
     known = frozenset(accounts) | frozenset(accounts.values())
     for place, rule in enumerate(settings.rules):
         field = "weights" if rule.by == "split" else "accounts"
@@ -78,8 +80,6 @@ def parse(data: object, accounts: Mapping[str, str]) -> RoutingSettings:
         reason = clash(earlier, later)
         if reason is not None:
             readers.refuse(f"rules.{number}.when", reason, "overlapping_rules")
-    if len(json.dumps(to_stored(settings), separators=(",", ":"))) > MAX_BYTES:
-        readers.refuse(None, f"The settings are larger than {MAX_BYTES} bytes.")
     return settings
 
 
