@@ -492,6 +492,16 @@ class Alert(Output):
     summary: str
 
 
+class BreakerChange(Output):
+    """A change of a breaker's state, or your own word on it."""
+
+    at: Time
+    state: Annotated[str, Field(description="open, half_open, closed; held open, held closed, left to itself.")]
+    was: Literal["closed", "open", "half_open"]
+    reason: str
+    key_id: Annotated[str | None, Field(description="The key that held it or let it go; null if it moved by itself.")]
+
+
 class MethodHealth(Output):
     """How a provider does with one method."""
 
@@ -509,6 +519,7 @@ class MethodHealth(Output):
     failure_share: Annotated[float | None, Field(description="0 to 1; null without calls.")]
     last_hour: LastHour
     alerts: Annotated[list[Alert], Field(description="Of the last 30 days, newest first; the newest hundred of all.")]
+    changes: Annotated[list[BreakerChange], Field(description="Of the breaker within 30 days, newest first.")]
 
 
 class Provider(Output):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from chalicelib.api import lists, schemas, views, waiting
 from chalicelib.api.http import Api, Call, Reply
+from chalicelib.domain.errors import ErrorCode
 from chalicelib.services import operations, payments
 
 if TYPE_CHECKING:
@@ -98,12 +99,19 @@ def list_payments(call: Call, query: schemas.PaymentQuery) -> Reply:
     return Reply(lists.shown(page, views.payment))
 
 
+_NOWHERE = (ErrorCode.NO_ROUTE, ErrorCode.PROVIDER_UNAVAILABLE)
+
+
 @api.route(_ONE, scope="payments:read", response="Payment", errors=[404])
 def get_payment(call: Call, payment_id: str) -> Reply:
     """Get a payment."""
     state = payments.state(call.kit, call.tenant, payment_id)
     newest = max(state.attempts, key=lambda attempt: attempt.number, default=None)
-    return Reply(views.payment(state.payment, str(newest.route.get("reason", "")) or None if newest else None))
+    route = str(newest.route.get("reason", "")) or None if newest else None
+    error = state.payment.error
+    if newest is None and error is not None and error.code in _NOWHERE:
+        route = error.message  # there was no attempt, and this is why
+    return Reply(views.payment(state.payment, route))
 
 
 # -- what can be done to one -----------------------------------------------------------------------

@@ -308,6 +308,10 @@ def _method_health(shown: MethodHealth) -> dict[str, object]:
         "failure_share": round(shown.failures / shown.calls, 4) if shown.calls else None,
         "last_hour": _last_hour(shown.hour),
         "alerts": [_alert(alert) for alert in shown.alerts],
+        "changes": [
+            {"at": moment(one.at), "state": one.state, "was": one.was, "reason": one.reason, "key_id": one.by}
+            for one in shown.changes
+        ],
     }
 
 

@@ -20,7 +20,16 @@ from chalicelib.domain.routing import Known
 from chalicelib.observability import logger, metric
 from chalicelib.services.kit import pause
 from chalicelib.storage import minutes
-from chalicelib.storage.health import Row, Unavailable, breaker_row, forced_row, tallies_row
+from chalicelib.storage.health import (
+    Change,
+    Row,
+    Unavailable,
+    breaker_row,
+    change_item,
+    forced_row,
+    tallies_row,
+    to_item,
+)
 from chalicelib.storage.minutes import Alert, Subject, Tally
 
 if TYPE_CHECKING:
@@ -66,7 +75,8 @@ def admit(kit: Kit, mode: Mode, provider: str, method: str, at: datetime) -> boo
             after, admitted = breakers.admit(before, at)
             if not admitted or after is before:
                 return admitted
-            if kit.health.put(breaker_row(mode, provider, method, after, before)):
+            row = breaker_row(mode, provider, method, after, before)
+            if kit.health.put(row, _change(provider, method, before, after, at), mode):
                 kit.health.forget()
                 _announce(provider, method, before, after)
                 return True
@@ -75,6 +85,13 @@ def admit(kit: Kit, mode: Mode, provider: str, method: str, at: datetime) -> boo
             return True
         pause(kit, number)
     return False
+
+
+def _change(provider: str, method: str, before: Breaker, after: Breaker, at: datetime) -> Change | None:
+    """What everybody's breaker has become, if that is news."""
+    if after.status is before.status:
+        return None
+    return Change(provider, method, at, str(after.status), str(before.status), after.reason, after.version)
 
 
 def _blind(about: str) -> None:
@@ -105,6 +122,13 @@ class Lesson(NamedTuple):
     method: str
     before: Breaker
     after: Breaker
+    change: Change | None
+    mode: Mode
+
+    def items(self) -> list[tuple[Any, Any]]:
+        """What to write, with the condition of each."""
+        items: list[tuple[Any, Any]] = [to_item(row) for row in self.rows]
+        return items if self.change is None else [*items, change_item(self.change, self.mode)]
 
     def announce(self) -> None:
         """Tell operators, once it is written."""
@@ -133,7 +157,8 @@ def learn(kit: Kit, event: Mapping[str, Any]) -> Lesson | None:
         tallies = scoring.renew(reading.tallies.get(account, {}), path, after.since)
         tallies = scoring.learn(tallies, path, success=success, at=at)
         rows.append(tallies_row(tenant, account, tallies, reading.versions.get(account, 0)))
-    return Lesson(rows, provider, method, before, after)
+    change = _change(provider, method, before, after, at)
+    return Lesson(rows, provider, method, before, after, change, tenant.mode)
 
 
 # -- for people ------------------------------------------------------------------------------------
@@ -149,6 +174,7 @@ class MethodHealth:
     failures: int  # technical ones
     hour: Tally  # the merchant's own payments of the last hour
     alerts: Sequence[Alert]  # newest first
+    changes: Sequence[Change]  # of the breaker, newest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +222,10 @@ def force(
         after = shared
         if to != "auto":
             after = held[provider, method] = breakers.force(Breaker(), to, reason, now, until)
-        if kit.health.put(forced_row(tenant, held, reading.forced_version)):
+        said = "held " + to if to != "auto" else "left to itself"
+        version = reading.forced_version + 1
+        change = Change(provider, method, now, said, str(before.status), reason, version, tenant, by)
+        if kit.health.put(forced_row(tenant, held, reading.forced_version), change, tenant.mode):
             break
         pause(kit, number)
     else:
@@ -241,6 +270,7 @@ def _shown(kit: Kit, tenant: Tenant, providers: Sequence[str]) -> list[ProviderH
     reading = kit.health.read(tenant, (), pairs, consistent=True)
     now = kit.now()
     hours, alerts = _lately(tenant, pairs, now)
+    changes = {provider: kit.health.changes(tenant, provider) for provider in providers}
     oldest = int(now.timestamp()) // breakers.BUCKET - breakers.BUCKETS
 
     def one(provider: str, method: str) -> MethodHealth:
@@ -251,6 +281,7 @@ def _shown(kit: Kit, tenant: Tenant, providers: Sequence[str]) -> list[ProviderH
         return MethodHealth(
             method, _effective(reading.forced.get((provider, method)), shared, now), calls, failures,
             hours.get((provider, method), Tally()), alerts.get((provider, method), ()),
+            [change for change in changes[provider] if change.method == method],
         )  # fmt: skip
 
     accounts = kit.merchants.get(tenant).accounts

@@ -15,7 +15,7 @@ from chalicelib.observability import logger, metric
 from chalicelib.services import experiments, health, watching
 from chalicelib.services.kit import pause
 from chalicelib.services.outbox import counted
-from chalicelib.storage.health import Unavailable, to_item
+from chalicelib.storage.health import Unavailable
 from chalicelib.storage.store import Mark, Stale
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def project(kit: Kit, event: Mapping[str, Any]) -> None:
         if number == _LESSONS and "outcome" in event["data"]:
             logger.warning("event counted, but not learned from: its rows are contended", event_id=event["id"])
             metric("OutcomeNotLearned")
-        also = [to_item(row) for row in lesson.rows] if lesson else []
+        also = lesson.items() if lesson else []
         try:
             if not kit.store.project(tenant, counted(event), mark, now, also, minute):
                 logger.info("event counted before", event_id=event["id"])

@@ -7,23 +7,26 @@ written on condition of the version they were made from.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pynamodb.exceptions import PynamoDBException
+from pynamodb.exceptions import PynamoDBException, TransactWriteError
+from pynamodb.transactions import TransactWrite
 
 from chalicelib.domain.breaker import Breaker
 from chalicelib.domain.scoring import Tally
 from chalicelib.storage import items, mapping
-from chalicelib.storage.items import HealthItem
+from chalicelib.storage.items import ChangeItem, HealthItem
 from chalicelib.storage.store import put_if
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
-    from datetime import datetime
 
     from chalicelib.domain.model import Mode, Tenant
 
 _BATCH = 100  # BatchGetItem's limit
+_KEPT_DAYS = 30
+_LOST = frozenset({"ConditionalCheckFailed", "TransactionConflict"})
 _MOST = 5_000  # decisions' readings kept
 
 
@@ -39,6 +42,20 @@ class Row(NamedTuple):
     body: Mapping[str, Any]
     version: int
     before: int
+
+
+class Change(NamedTuple):
+    """A breaker's change of state, or a merchant's word on it; ``version`` is that of the row that changed."""
+
+    provider: str
+    method: str
+    at: datetime
+    state: str
+    was: str
+    reason: str
+    version: int
+    tenant: Tenant | None = None  # who holds it; None where it is everybody's
+    by: str | None = None  # the key that said so
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +139,46 @@ class Health:
             raise Unavailable(str(error)) from error
         return Breaker.from_dict(item.body or {})
 
-    def put(self, row: Row) -> bool:
-        """Write a row; False if it has changed since it was read. Raises Unavailable."""
+    def put(self, row: Row, change: Change | None = None, mode: Mode = "test") -> bool:
+        """Write a row, and with it the change that it makes; False if it has changed since it was read.
+
+        Raises Unavailable.
+        """
         try:
-            return put_if(*to_item(row))
+            if change is None:
+                return put_if(*to_item(row))
+            item, condition = to_item(row)
+            with TransactWrite(connection=HealthItem._get_connection().connection) as transaction:  # noqa: SLF001
+                transaction.save(item, condition)
+                transaction.save(change_item(change, mode)[0])
+        except TransactWriteError as error:
+            if any(reason and reason.code in _LOST for reason in error.cancellation_reasons):
+                return False
+            raise Unavailable(str(error)) from error
         except PynamoDBException as error:
             raise Unavailable(str(error)) from error
+        return True
+
+    def changes(self, tenant: Tenant, provider: str, limit: int = 50) -> list[Change]:
+        """The newest changes of a provider's breakers, everybody's and the merchant's, newest first.
+
+        Raises Unavailable.
+        """
+        found = []
+        try:
+            for whose in (None, tenant):
+                pk = _changes(tenant.mode, provider, whose)
+                for item in ChangeItem.query(pk, scan_index_forward=False, limit=limit):
+                    epoch, method, version = item.sk.split("#")
+                    at = datetime.fromtimestamp(int(epoch) / 1000, UTC)
+                    body = item.body
+                    found.append(
+                        Change(provider, method, at, body["state"], body["was"], body["reason"], int(version), whose,
+                               body.get("by"))
+                    )  # fmt: skip
+        except PynamoDBException as error:
+            raise Unavailable(str(error)) from error
+        return sorted(found, key=lambda change: change.at, reverse=True)[:limit]
 
 
 def breaker_row(mode: Mode, provider: str, method: str, after: Breaker, before: Breaker) -> Row:
@@ -151,6 +202,25 @@ def to_item(row: Row) -> tuple[HealthItem, Any]:
     """A row as stored, and the condition of its write."""
     condition = HealthItem.version == row.before if row.before else HealthItem.pk.does_not_exist()
     return HealthItem(row.pk, row.sk, body=row.body, version=row.version), condition
+
+
+def change_item(change: Change, mode: Mode) -> tuple[ChangeItem, Any]:
+    """A change as stored, and the condition of its write: none, for it goes with the row that changes."""
+    body = {"state": change.state, "was": change.was, "reason": change.reason, "by": change.by}
+    epoch = round(change.at.timestamp() * 1000)
+    item = ChangeItem(
+        _changes(mode, change.provider, change.tenant),
+        f"{epoch:013d}#{change.method}#{change.version}",
+        body={name: value for name, value in body.items() if value is not None},
+        expires_at=epoch // 1000 + _KEPT_DAYS * 86_400,
+    )
+    return item, None
+
+
+def _changes(mode: Mode, provider: str, tenant: Tenant | None) -> str:
+    if tenant is None:
+        return f"{_breakers(mode, provider)}/changes"
+    return mapping.tenant_key(tenant, f"changes/{provider}")
 
 
 def _account(account: str) -> str:

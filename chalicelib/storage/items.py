@@ -531,6 +531,19 @@ class AlertItem(Model):
     expires_at = NumberAttribute()
 
 
+class ChangeItem(Model):
+    """A breaker's change of state: pk = breaker/{mode}/{provider}/changes, or {merchant}/{mode}/changes/{provider}
+    for those that the merchant holds; sk = {epoch ms}#{method}#{version of the breaker's row}."""
+
+    class Meta(_Meta):
+        """Table settings."""
+
+    pk = UnicodeAttribute(hash_key=True)
+    sk = UnicodeAttribute(range_key=True)
+    body = JSON()
+    expires_at = NumberAttribute()
+
+
 _TABLES: dict[str, tuple[type[Model], ...]] = {
     "payments": (
         PaymentsItem, _Indexed, OrderItem, PaymentItem, AttemptItem, OperationItem, EventItem, JournalItem,
@@ -539,7 +552,7 @@ _TABLES: dict[str, tuple[type[Model], ...]] = {
     "guards": (GuardsItem, IdempotencyItem, MarkItem, SlotItem, TokenItem, WindowItem),
     "merchants": (MerchantsItem, ApiKeyItem, SettingsItem, RiskItem, RoutingItem, AccountItem, AccountOwnerItem),
     "deliveries": (DeliveryItem, DeliveriesRow),
-    "stats": (StatsItem, HealthItem, MinuteItem, WatchedItem, AlertItem),
+    "stats": (StatsItem, HealthItem, MinuteItem, WatchedItem, AlertItem, ChangeItem),
 }  # fmt: skip
 
 

@@ -105,6 +105,7 @@ class Mark:
 
 
 _NOTHING: Mapping[str, Window] = MappingProxyType({})
+_LOST = frozenset({"ConditionalCheckFailedException", "TransactionConflictException"})
 STATS_SHARDS = 8  # of every counter: a busy merchant's events would queue up behind one row
 
 
@@ -375,11 +376,11 @@ def write_claimed(writes: Sequence[tuple[MerchantsItem, Any]], *, now: datetime,
 
 
 def put_if(item: Model, condition: Any) -> bool:  # noqa: ANN401
-    """Write an item if the condition holds; False if it does not."""
+    """Write an item if the condition holds; False if it does not, or somebody else's transaction has the item."""
     try:
         item.save(condition)
     except PutError as error:
-        if _code(error) == "ConditionalCheckFailedException":
+        if _code(error) in _LOST:
             return False
         raise
     return True
@@ -393,7 +394,7 @@ def _update(item: Model, actions: Sequence[Any], condition: Any) -> bool:  # noq
             hash_key, range_key=range_key, actions=list(actions), condition=condition
         )
     except UpdateError as error:
-        if _code(error) in ("ConditionalCheckFailedException", "TransactionConflictException"):
+        if _code(error) in _LOST:
             return False
         raise
     return True

@@ -12,7 +12,7 @@ from pynamodb.exceptions import GetError
 from chalicelib.domain.breaker import PERMITS, Breaker, Status
 from chalicelib.domain.risk import RiskRules
 from chalicelib.services import health, payments
-from chalicelib.storage.health import Health, Reading, Row, Unavailable, breaker_row
+from chalicelib.storage.health import Health, Reading, Unavailable, breaker_row
 from tests.faults.play import Play
 from tests.support import aws
 from tests.support.world import TENANT, World
@@ -166,7 +166,7 @@ class _Failing(Health):
     def breaker(self, *_: Any) -> Any:
         raise Unavailable
 
-    def put(self, _: Row) -> bool:
+    def put(self, *_: Any) -> bool:
         raise Unavailable
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chalicelib.domain.breaker import Breaker, Bucket, Status
-from chalicelib.storage.health import Row, breaker_row
+from chalicelib.storage.health import Change, Row, breaker_row
 from tests.support.api import PAYMENT, Answer, Api, api_fixture
 from tests.unit.test_api_routes import fits
 
@@ -38,7 +38,9 @@ def test_every_provider_of_the_merchant_is_listed_with_what_it_takes(api: Api) -
     assert [shown["id"] for shown in listed["data"]] == sorted({a.provider for a in api.world.merchant().accounts})
     quiet = {"method": "upi", "state": "closed", "forced": False, "reason": None, "since": None, "until": None,
              "calls": 0, "failures": 0, "failure_share": None}  # fmt: skip
-    assert {name: value for name, value in method(listed).items() if name not in ("last_hour", "alerts")} == quiet
+    assert {
+        name: value for name, value in method(listed).items() if name not in ("last_hour", "alerts", "changes")
+    } == quiet
     assert fits("ProviderList", api.get("/v1/providers", key=api.other_key))["data"] == []
 
 
@@ -70,6 +72,36 @@ def test_a_breaker_that_is_held_open_keeps_the_merchants_payments_away(
     assert api.world.kit.health.breaker("test", "simulator", "upi").status is Status.CLOSED
     assert method(fits("Provider", hold(api, state="auto")))["forced"] is False
     assert went_to(api)[0] == "acct_simulator"
+
+
+def test_every_word_on_a_breaker_is_kept_with_who_said_it(api: Api) -> None:
+    hold(api, seconds=60)
+    api.world.clock.time += 1
+    shown = method(fits("Provider", hold(api, state="auto", reason="it works again")))
+    released, held = shown["changes"]
+    assert (held["state"], held["was"], held["reason"]) == ("held open", "closed", "ticket 4711")
+    assert (released["state"], released["was"], released["reason"]) == ("left to itself", "open", "it works again")
+    assert held["key_id"] == released["key_id"]
+    assert held["key_id"].startswith("key_")
+    assert method(api.get("/v1/providers").json, name="card")["changes"] == []
+
+
+def test_what_a_breaker_goes_through_is_kept_with_the_row_that_changes(api: Api) -> None:
+    kit, now = api.world.kit, api.world.clock()
+    down = Breaker(Status.OPEN, now, "30 of 40 calls failed in the last 20 s.", cools_until=now, version=4)
+    assert kit.health.put(breaker_row("test", "simulator", "upi", down, Breaker()))
+    assert went_to(api)[0] == "acct_simulator"  # it is tried again
+    (change,) = method(api.get("/v1/providers").json)["changes"]
+    assert (change["state"], change["was"], change["key_id"]) == ("half_open", "open", None)
+
+
+def test_a_change_that_loses_its_race_is_not_kept(api: Api) -> None:
+    kit, now = api.world.kit, api.world.clock()
+    row = breaker_row("test", "simulator", "upi", Breaker(Status.OPEN, now, "down", version=1), Breaker())
+    change = Change("simulator", "upi", now, "open", "closed", "down", 1)
+    assert kit.health.put(row, change)
+    assert not kit.health.put(row, change._replace(reason="another"))
+    assert [one.reason for one in kit.health.changes(api.world.merchant().tenant, "simulator")] == ["down"]
 
 
 def test_what_is_held_is_let_go_when_its_time_is_over(api: Api) -> None:
@@ -110,11 +142,11 @@ def test_two_words_at_once_both_count(api: Api, monkeypatch: pytest.MonkeyPatch)
     known, before = api.world.kit.health, type(api.world.kit.health).put
     rows: list[Row] = []
 
-    def put(self: Any, row: Row) -> bool:
+    def put(self: Any, row: Row, *rest: Any) -> bool:
         if not rows:
             rows.append(row)
             hold(api, method="card")  # somebody else is faster
-        return before(self, row)
+        return before(self, row, *rest)
 
     monkeypatch.setattr(type(known), "put", put)
     assert hold(api).status == 200

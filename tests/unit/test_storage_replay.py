@@ -140,6 +140,10 @@ def plain_items() -> dict[str, Model]:
         "minute": items.MinuteItem(
             "mer_01TEST/test/minutes/razorpay/upi", "0029935703#2", calls=3, successes=2, technical=1, h12=2, h20=1, expires_at=1_798_734_180
         ),
+        "change": items.ChangeItem(
+            "breaker/test/razorpay/changes", "1795689134658#upi#9", expires_at=1_798_281_134,
+            body={"state": "open", "was": "closed", "reason": "30 of 40 calls failed in the last 20 s."},
+        ),
         "watched": items.WatchedItem("watched", "mer_01TEST/test/razorpay/upi", body=Detector(last=29_935_703).as_dict(), version=7),
         "alert": items.AlertItem(
             "mer_01TEST/test/alerts", "0029935703/razorpay/upi/latency", body={"state": "raised", "usual": 290.0, "seen": 870.5},
@@ -215,6 +219,7 @@ def from_wire(kind: str, stored: dict[str, Any]) -> Model:
         "minute": items.MinuteItem,
         "watched": items.WatchedItem,
         "alert": items.AlertItem,
+        "change": items.ChangeItem,
     }
     table = {"idempotency": items.GuardsItem, "mark": items.GuardsItem, "slot": items.GuardsItem,
              "token": items.GuardsItem, "window": items.GuardsItem, "risk": items.MerchantsItem,

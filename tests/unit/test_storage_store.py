@@ -11,10 +11,13 @@ from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError, Re
 from pynamodb.exceptions import PutError, TransactWriteError, UpdateError
 
 from chalicelib.domain import orders, payments
+from chalicelib.domain.breaker import Breaker
 from chalicelib.domain.model import Reference
 from chalicelib.storage import items
+from chalicelib.storage.health import Health, breaker_row
 from chalicelib.storage.store import AlreadyApplied, KeyTaken, ReferenceTaken, Stale
 from tests.support import factories
+from tests.support.aws import PREFIX
 from tests.support.conditional_writes import ConditionalWrites, claim, mark
 from tests.support.factories import NOW, TENANT, TIMING
 from tests.support.storage import Tables, moto_tables, stored
@@ -161,6 +164,14 @@ def test_a_lease_that_fails_for_another_reason_is_an_error(tables: Tables, refus
     refusal.append(("AccessDeniedException", []))
     with pytest.raises(Exception, match="AccessDenied"):
         tables.store.claim_due("mer_01TEST/test/pay_1", "a#payment", 1.0, NOW)
+
+
+@pytest.mark.parametrize("code", ["ConditionalCheckFailedException", "TransactionConflictException"])
+def test_a_put_that_meets_a_transaction_has_lost_to_it(tables: Tables, refusal: list[Any], code: str) -> None:
+    # A permit of a breaker meets the outcomes that teach it: "cannot be written" would let the call out unasked.
+    refusal.append((code, []))
+    row = breaker_row("test", "simulator", "upi", Breaker(version=1), Breaker())
+    assert not Health(PREFIX, lambda: NOW, 2.0).put(row)
 
 
 def test_a_put_that_fails_for_another_reason_is_an_error(tables: Tables, refusal: list[Any]) -> None:
