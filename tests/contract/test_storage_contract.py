@@ -25,8 +25,10 @@ from chalicelib.domain.breaker import Breaker, Status
 from chalicelib.domain.errors import StateConflict
 from chalicelib.domain.ids import new_id
 from chalicelib.domain.merchant import Merchant
+from chalicelib.domain.model import Tenant
 from chalicelib.domain.outcome import ChargeStatus
 from chalicelib.domain.risk import LIMITS, RiskRules
+from chalicelib.domain.routing_rules import RoutingSettings, Rule
 from chalicelib.domain.states import OrderStatus
 from chalicelib.domain.velocity import Limit
 from chalicelib.services import health, screening
@@ -34,8 +36,11 @@ from chalicelib.services import payments as payment_service
 from chalicelib.services.idempotency import Idem
 from chalicelib.services.kit import Kit
 from chalicelib.services.payments import NewPayment
+from chalicelib.storage import minutes
 from chalicelib.storage.health import Health, breaker_row, tallies_row
+from chalicelib.storage.minutes import Alert, Subject, Tally
 from chalicelib.storage.queues import Workflows
+from chalicelib.storage.rule_books import ROUTING, Stored
 from chalicelib.storage.store import AlreadyApplied, KeyTaken, Stale
 from infra.emulator import Emulator
 from infra.settings import HOST, LocalSettings, dynamodb_local_url
@@ -48,7 +53,7 @@ from tests.support.world import FixedMerchants
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from chalicelib.domain.model import Change, Tenant
+    from chalicelib.domain.model import Change
 
 T = TypeVar("T")
 SERVICES = ["emulator", *(["dynamodb-local"] if dynamodb_local_url() else [])]
@@ -448,3 +453,53 @@ class TestBreakerAtOnce:
         assert "cannot be read" in caplog.text
         parts.health.forget()
         assert not parts.health.cached(TENANT, [], [(provider, "upi")]).is_missing
+
+
+class TestRulesAndMinutesAtOnce:
+    """What merchants set and what is watched, by sixteen at the same time."""
+
+    def test_of_sixteen_who_change_the_same_rules_one_wins(self, tables: Tables) -> None:
+        tenant = Tenant(new_id("mer", NOW), "test")
+        for version in (1, 2, 3):
+            said = at_once(16, lambda n, v=version: outcome(  # type: ignore[misc]
+                lambda: ROUTING.write(tenant, Stored(RoutingSettings((Rule(f"writer {n}", ("acct_a",)),)), v, NOW))
+            ))  # fmt: skip
+            assert sorted(said) == ["Stale"] * 15 + ["written"]
+            stored_now = ROUTING.read(tenant)
+            assert stored_now is not None
+            assert (stored_now.version, stored_now.rules.rules[0].name) == (version, f"writer {said.index('written')}")
+
+    def test_a_minute_adds_up_whoever_counts(self, tables: Tables) -> None:
+        subject = Subject(Tenant(new_id("mer", NOW), "test"), "razorpay", "upi")
+
+        def count(number: int) -> bool:
+            for _ in range(400):
+                added = [minutes.counted(subject, NOW, Tally(1, number % 2, 0, {number % 3: 1}), f"evt_{number}")]
+                try:
+                    return tables.store.project(subject.tenant, {}, mark(f"minute {subject} {number}"), NOW, (), added)
+                except Stale:
+                    time.sleep(0.01 * random.random())
+            raise AssertionError("it never got through")
+
+        assert all(at_once(16, count))
+        assert not any(at_once(16, count))  # all of them come a second time
+        minute = minutes.minute_of(NOW)
+        assert minutes.read(subject, minute, minute) == {minute: Tally(16, 8, 0, {0: 6, 1: 5, 2: 5})}
+
+    def test_of_sixteen_that_watch_one_takes_the_minute_in_with_its_alert(self, tables: Tables) -> None:
+        subject = Subject(Tenant(new_id("mer", NOW), "test"), "razorpay", "upi")
+        at_once(16, lambda n: minutes.begin(subject, {"last": n}))
+        (row,) = [one for one in minutes.watched() if one.subject == subject]
+        assert row.version == 1
+
+        def step(number: int) -> bool:
+            return minutes.step(row, {"last": 100 + number}, [Alert(subject, 7, "latency", {"writer": number})])
+
+        said = at_once(16, step)
+        assert sum(said) == 1
+        winner = said.index(True)
+        (after,) = [one for one in minutes.watched() if one.subject == subject]
+        assert (after.version, after.body) == (2, {"last": 100 + winner})
+        assert [alert.body for alert in minutes.alerts(subject.tenant)] == [{"writer": winner}]
+        assert sum(at_once(16, lambda _: minutes.step(after, None, []))) == 1
+        assert subject not in [one.subject for one in minutes.watched()]
