@@ -400,6 +400,7 @@ class ExperimentResult(Output):
 
     object: Literal["experiment"]
     name: str
+    key: Annotated[str, Field(description="The name with a mark of what is tried, as attempts' routes have it.")]
     status: Literal["scheduled", "running", "stopped", "ended"]
     reason: Annotated[str | None, Field(description="Why its guardrail ended it.")]
     counted_until: Annotated[Time, Field(description="Payments created since do not count yet.")]

@@ -246,6 +246,7 @@ def experiment(shown: Standing, now: datetime) -> dict[str, object]:
     return {
         "object": "experiment",
         "name": one.name,
+        "key": one.key,
         "status": status,
         "reason": one.ended_because,
         "counted_until": moment(one.counted_until(now)),

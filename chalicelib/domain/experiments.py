@@ -7,7 +7,8 @@ experiment is the difference of success rates with its interval, over payments t
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import json
+from dataclasses import dataclass, fields, is_dataclass
 from datetime import timedelta
 from math import exp, sqrt
 from typing import TYPE_CHECKING, Literal
@@ -55,6 +56,16 @@ class Experiment:
     ended_at: datetime | None = None  # by the guardrail
     ended_because: str | None = None
 
+    @property
+    def key(self) -> str:
+        """The name, and a mark of all that decides who takes part and what is tried.
+
+        Counts go by it: what was counted while a tenth took part must not be added to what is counted while a third
+        does, or a bad day in between makes two equal arms look different (E. H. Simpson, 1951).
+        """
+        tried = [self.share, self.start.isoformat(), list(self.accounts), self.by, _canonical(self.when)]
+        return f"{self.name}-{hashlib.sha256(json.dumps(tried).encode()).hexdigest()[:8]}"
+
     def is_running(self, at: datetime) -> bool:
         """Whether payments that are created at ``at`` take part."""
         return self.ended_at is None and self.start <= at < self.stop
@@ -98,10 +109,10 @@ def arm(experiment: Experiment, payment_id: str) -> Arm:
 
 
 def assigned(experiments: Sequence[Experiment], asked: Asked, at: datetime) -> str | None:
-    """The experiment that a payment takes part in, and its arm, as kept with it: "name/arm"; the first that fits."""
+    """The experiment that a payment takes part in, and its arm, as kept with it: "key/arm"; the first that fits."""
     for experiment in experiments:
         if experiment.is_running(at) and experiment.when.misses(asked) is None:
-            return f"{experiment.name}/{arm(experiment, asked.id)}"
+            return f"{experiment.key}/{arm(experiment, asked.id)}"
     return None
 
 
@@ -165,6 +176,15 @@ def total(counted: Mapping[str, int], experiment: Experiment, at: datetime) -> d
         name: Counts(found.get(f"{name}/payments", 0), found.get(f"{name}/successes", 0))
         for name in ("control", "variant")
     }
+
+
+def _canonical(value: object) -> object:
+    """The same JSON for the same conditions, whatever order they were written in."""
+    if is_dataclass(value):
+        return [_canonical(getattr(value, entry.name)) for entry in fields(value)]
+    if isinstance(value, frozenset | dict):
+        return sorted(value.items() if isinstance(value, dict) else value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _variance(counts: Counts) -> float:

@@ -92,7 +92,7 @@ class Payment:
     open_operation: str | None = None  # the one capture or void under way
     needs_attention: bool = False
     customer_key: str | None = None  # keyed hash of the customer's email, for lists
-    experiment: str | None = None  # of routing, and the arm it fell into: "name/variant"
+    experiment: str | None = None  # of routing, by its key, and the arm it fell into: "name-1a2b3c4d/variant"
 
     @property
     def refund_status(self) -> Literal["none", "partial", "full"]:

@@ -71,7 +71,7 @@ class Decision:
     skipped: Mapping[str, str]  # account → reason
     reason: str  # one sentence for people
     draws: Mapping[str, float | None] | None = None  # of a weighted split, by entry of the rule: the least comes first
-    experiment: str | None = None  # and the arm: "name/control"
+    experiment: str | None = None  # by its key, and the arm: "name-1a2b3c4d/control"
     seed: str | None = None  # of the draws, where scores decided
     scores: Sequence[Score] = ()  # best first
     breakers: Mapping[str, str] = field(default_factory=dict)  # provider → status, unless all may pass

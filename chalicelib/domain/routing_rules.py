@@ -42,7 +42,7 @@ class Asked:
     country: str | None = None  # the customer's, as the merchant gave it
     segment: str | None = None  # the customer's, as the merchant gave it
     at: datetime | None = None  # when the payment was created: its rule stays the same as long as it lives
-    experiment: str | None = None  # the one it takes part in, and its arm: "name/variant"
+    experiment: str | None = None  # the one it takes part in, by its key, and its arm: "name-1a2b3c4d/variant"
     id: str = ""  # the payment's: what chance there is in a decision is drawn from it
 
 
@@ -198,9 +198,9 @@ class RoutingSettings:
         return next(rule for rule in (*self.rules, *DEFAULT_RULES) if rule.when.misses(asked) is None)
 
     def _variant(self, experiment: str | None) -> Experiment | None:
-        """The experiment whose variant a payment was given, unless that has been given up since."""
-        name, _, arm = (experiment or "").rpartition("/")
-        found = next((one for one in self.experiments if one.name == name), None)
+        """The experiment whose variant a payment was given, unless that has been given up or changed since."""
+        key, _, arm = (experiment or "").rpartition("/")
+        found = next((one for one in self.experiments if one.key == key), None)
         return found if found is not None and arm == "variant" and found.ended_at is None else None
 
     def cost_of(self, account: str, provider: str, currency: str) -> Cost | None:

@@ -44,12 +44,12 @@ def standings(kit: Kit, tenant: Tenant) -> list[Standing]:
 
 def guard(kit: Kit, event: Mapping[str, Any]) -> None:
     """End the experiment whose payment was just counted, if its variant is losing; looks once a minute at most."""
-    name = event["data"].get("payment", {}).get("experiment", "").rpartition("/")[0]
+    key = event["data"].get("payment", {}).get("experiment", "").rpartition("/")[0]
     tenant = Tenant(event["merchant_id"], event["mode"])
-    if not name or not kit.health.once_in(_LOOK_AGAIN, f"experiment/{tenant}/{name}"):
+    if not key or not kit.health.once_in(_LOOK_AGAIN, f"experiment/{tenant}/{key}"):
         return
     stored = ROUTING.read(tenant)
-    found = next((one for one in stored.rules.experiments if one.name == name), None) if stored else None
+    found = next((one for one in stored.rules.experiments if one.key == key), None) if stored else None
     if stored is None or found is None or found.ended_at is not None:
         return
     seen = _standing(kit, tenant, found)
@@ -62,12 +62,12 @@ def guard(kit: Kit, event: Mapping[str, Any]) -> None:
         kit.merchants.change_rules(ROUTING, tenant, rules, stored.version, kit.now())
     except Stale:
         return  # somebody else has just changed the rules: the next look decides on what they are now
-    logger.error("experiment %s of %s was ended by its guardrail: %s", name, tenant.merchant_id, reason)
+    logger.error("experiment %s of %s was ended by its guardrail: %s", key, tenant.merchant_id, reason)
     metric("ExperimentEnded")
 
 
 def _standing(kit: Kit, tenant: Tenant, one: Experiment) -> Standing:
-    counted = experiments.total(kit.queries.totals(tenant, f"experiment/{one.name}"), one, kit.now())
+    counted = experiments.total(kit.queries.totals(tenant, f"experiment/{one.key}"), one, kit.now())
     return Standing(
         one, counted["control"], counted["variant"], experiments.result(counted["control"], counted["variant"])
     )

@@ -107,12 +107,12 @@ def counted(event: Mapping[str, Any]) -> dict[tuple[str, str], int]:
     if event["type"] in ("payment.succeeded", "payment.failed") and payment.get("provider"):
         totals[f"day/{day}", f"provider/{payment['provider']}/{event['type']}"] += 1
     if payment.get("experiment"):
-        name, _, arm = payment["experiment"].rpartition("/")
+        key, _, arm = payment["experiment"].rpartition("/")
         counts_as = {"payment.created": "payments", _SUCCESS[payment.get("capture", "automatic")]: "successes"}
         if event["type"] in counts_as:
             # By the hour in which it was created, so that hours of which little is over can be left out.
             hour = made_at(payment["id"]).isoformat()[:13]
-            totals[f"experiment/{name}", f"{arm}/{hour}/{counts_as[event['type']]}"] += 1
+            totals[f"experiment/{key}", f"{arm}/{hour}/{counts_as[event['type']]}"] += 1
     return dict(totals)
 
 

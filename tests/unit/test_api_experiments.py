@@ -61,8 +61,10 @@ def test_experiments_are_shown_as_they_were_put(api: Api) -> None:
 def test_payments_fall_into_arms_and_are_counted_once_when_they_are_old_enough(api: Api) -> None:
     put(api, TRY)
     went = [pay(api, number) for number in range(20)]
-    assert set(went) == {("acct_simulator", "try-b/control"), ("acct_simulator_b", "try-b/variant")}
-    variant = [account for account, arm in went if arm == "try-b/variant"]
+    key = results(api)[0]["key"]
+    assert key.startswith("try-b-")
+    assert set(went) == {("acct_simulator", f"{key}/control"), ("acct_simulator_b", f"{key}/variant")}
+    variant = [account for account, arm in went if arm == f"{key}/variant"]
     failed = pay(api, 20, method={"type": "upi", "flow": "collect", "vpa": "decline@sim"})[1]
     assert [(one["status"], one["control"]["payments"], one["variant"]["payments"]) for one in results(api)] == [
         ("running", 0, 0)
@@ -96,9 +98,10 @@ def test_a_capture_that_comes_later_does_not_count_twice_and_a_blocked_payment_n
 def losing(api: Api) -> None:
     """Statistics by which the variant is far behind, of an hour that is over."""
     tenant, stored = api.world.merchant().tenant, api.world.kit.store
+    key = results(api)[0]["key"]
     for arm, payments, successes in (("control", 1_000, 900), ("variant", 300, 150)):
         totals = {
-            ("experiment/try-b", f"{arm}/2026-11-21T01/{what}"): count
+            (f"experiment/{key}", f"{arm}/2026-11-21T01/{what}"): count
             for what, count in (("payments", payments), ("successes", successes))
         }
         assert stored.project(tenant, totals, Mark(f"seeded/{arm}", 4_000_000_000), api.world.clock())
@@ -120,6 +123,19 @@ def test_the_guardrail_ends_a_losing_variant_and_says_so(api: Api) -> None:
     assert api.get(URL).json == after  # it ends once
 
 
+def test_one_that_has_ended_begins_afresh_with_another_start(api: Api) -> None:
+    put(api, TRY)
+    losing(api)
+    pay(api, 1)
+    assert results(api)[0]["status"] == "ended"
+    put(api, TRY | {"start": "2026-11-21T04:00:00.000Z"})
+    (shown,) = results(api)
+    assert (shown["status"], shown["control"]["payments"]) == ("running", 0)
+    api.world.clock.time += 120
+    assert pay(api, 2)[1].startswith(shown["key"])
+    assert results(api)[0]["status"] == "running"
+
+
 def test_a_merchant_who_changes_the_rules_meanwhile_wins_over_the_guardrail(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,14 +144,14 @@ def test_a_merchant_who_changes_the_rules_meanwhile_wins_over_the_guardrail(
     standing = experiments._standing
 
     def meanwhile(*args: Any) -> Any:
-        put(api, TRY | {"share": 10})
+        put(api, TRY | {"stop": "2026-12-20T00:00:00.000Z"})
         return standing(*args)
 
     with monkeypatch.context() as racing:
         racing.setattr(experiments, "_standing", meanwhile)
         pay(api, 1)
     (kept,) = api.get(URL).json["experiments"]
-    assert (kept["share"], kept.get("ended_at")) == (10, None)
+    assert (kept["stop"], kept.get("ended_at")) == ("2026-12-20T00:00:00.000Z", None)
     api.world.clock.time += 120
     pay(api, 2)  # and the next look ends what is in force now
     assert api.get(URL).json["experiments"][0]["ended_at"]
@@ -186,6 +202,6 @@ def test_two_experiments_need_two_names(api: Api) -> None:
 def test_a_simulation_spreads_payments_over_both_arms(api: Api) -> None:
     put(api, TRY)
     shown = api.request("POST", "/v1/routing/simulate", PAYMENT).json
-    assert shown["decision"]["experiment"].startswith("try-b/")
+    assert shown["decision"]["experiment"].startswith("try-b-")
     assert set(shown["shares"]) == {"acct_simulator", "acct_simulator_b"}
     assert json.dumps(shown).count("try-b") >= 1

@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,11 +14,12 @@ from hypothesis import strategies as st
 
 from chalicelib.domain.experiments import Counts, Experiment, Guardrail, arm, assigned, is_losing, result, total
 from chalicelib.domain.routing import Known, decide
-from chalicelib.domain.routing_rules import Asked, Maintenance, RoutingSettings, Rule, When
+from chalicelib.domain.routing_rules import Asked, Hours, Maintenance, RoutingSettings, Rule, When
 from tests.support.factories import NOW, candidate, later
 
 DAY = 86_400
 TRY = Experiment("try-b", 20, NOW, later(7 * DAY), ("acct_b",))
+VARIANT, CONTROL = f"{TRY.key}/variant", f"{TRY.key}/control"
 A, B = candidate("a"), candidate("b")
 UPI = Asked("upi", "INR", 5000, at=NOW, id="pay_1")
 SETTINGS = RoutingSettings((Rule("standard", ("acct_a", "acct_b")),), experiments=(TRY,))
@@ -55,15 +57,37 @@ def test_payments_take_part_from_start_to_stop_if_they_fit() -> None:
         (later(7 * DAY), False),
     ):
         assert (assigned((TRY,), UPI, at) is not None) == takes, at
+    second = replace(TRY, name="second")
     cards = replace(TRY, when=When(methods=frozenset({"card"})))
     assert assigned((cards,), UPI, NOW) is None
     assert (
-        assigned((replace(TRY, ended_at=NOW), cards), replace(UPI, method="card"), NOW) == f"try-b/{arm(TRY, 'pay_1')}"
+        assigned((replace(TRY, ended_at=NOW), cards), replace(UPI, method="card"), NOW)
+        == f"{cards.key}/{arm(TRY, 'pay_1')}"
     )
-    assert (
-        assigned((cards, replace(TRY, name="second")), UPI, NOW)
-        == f"second/{arm(replace(TRY, name='second'), 'pay_1')}"
-    )
+    assert assigned((cards, second), UPI, NOW) == f"{second.key}/{arm(second, 'pay_1')}"
+
+
+def test_what_is_tried_and_on_whom_is_counted_apart() -> None:
+    changes: list[dict[str, Any]] = [
+        {"share": 25}, {"start": later(1)}, {"accounts": ("acct_a",)}, {"by": "score"}, {"when": When(countries=frozenset({"IN"}))},
+        {"when": When(metadata={"a": "1"})}, {"when": When(hours=Hours(0, 60, "UTC", frozenset({3, 1})))}, {"name": "try-c"},
+    ]  # fmt: skip
+    keys = {replace(TRY, **change).key for change in changes} | {TRY.key}
+    assert len(keys) == len(changes) + 1
+    for change in ({"stop": later(9 * DAY)}, {"settle": 0}, {"guardrail": Guardrail(5, 50)}, {"ended_at": NOW}):
+        assert replace(TRY, **change).key == TRY.key
+    one, other = When(metadata={"a": "1", "b": "2"}), When(metadata={"b": "2", "a": "1"})
+    assert replace(TRY, when=one).key == replace(TRY, when=other).key
+
+
+def test_a_share_that_is_changed_on_a_bad_day_ends_nobody() -> None:
+    # 5 % take part on good days and 30 % on bad ones: together the variant, which is no worse, would look worse.
+    good, bad = (Counts(19_000, 17_100), Counts(1_000, 900)), (Counts(14_000, 10_500), Counts(6_000, 4_500))
+    pooled = [Counts(a.payments + b.payments, a.successes + b.successes) for a, b in zip(good, bad, strict=True)]
+    assert is_losing(Guardrail(), *pooled)
+    assert not is_losing(Guardrail(), *good)
+    assert not is_losing(Guardrail(), *bad)
+    assert replace(TRY, share=5).key != replace(TRY, share=30).key
 
 
 # -- decisions ---------------------------------------------------------------------------------------
@@ -71,8 +95,8 @@ def test_payments_take_part_from_start_to_stop_if_they_fit() -> None:
 
 def test_the_variant_goes_its_way_and_the_control_by_the_rules() -> None:
     for experiment, account, rule in (
-        ("try-b/variant", B, "experiment try-b"),
-        ("try-b/control", A, "standard"),
+        (VARIANT, B, "experiment try-b"),
+        (CONTROL, A, "standard"),
         (None, A, "standard"),
     ):
         decision = decide(SETTINGS, [A, B], (), replace(UPI, experiment=experiment))
@@ -80,21 +104,24 @@ def test_the_variant_goes_its_way_and_the_control_by_the_rules() -> None:
         assert decision.as_dict().get("experiment") == experiment
 
 
-@pytest.mark.parametrize("experiments", [(), (replace(TRY, ended_at=NOW),), (replace(TRY, name="other"),)])
+@pytest.mark.parametrize(
+    "experiments",
+    [(), (replace(TRY, ended_at=NOW),), (replace(TRY, name="other"),), (replace(TRY, accounts=("acct_c", "acct_b")),)],
+)
 def test_a_variant_that_is_over_is_not_followed_any_more(experiments: tuple[Experiment, ...]) -> None:
     settings = replace(SETTINGS, experiments=experiments)
-    assert decide(settings, [A, B], (), replace(UPI, experiment="try-b/variant")).chosen is A
+    assert decide(settings, [A, B], (), replace(UPI, experiment=VARIANT)).chosen is A
 
 
 def test_one_that_has_stopped_keeps_the_payments_it_was_given() -> None:
     settings = replace(SETTINGS, experiments=(replace(TRY, stop=later(1)),))
-    assert decide(settings, [A, B], (), replace(UPI, experiment="try-b/variant"), Known(later(DAY))).chosen is B
+    assert decide(settings, [A, B], (), replace(UPI, experiment=VARIANT), Known(later(DAY))).chosen is B
 
 
 def test_a_variant_that_leaves_nobody_does_not_fail_the_payment() -> None:
     settings = replace(SETTINGS, maintenance=(Maintenance("acct_b", NOW, later(60)),))
-    decision = decide(settings, [A, B], (), replace(UPI, experiment="try-b/variant"), Known(NOW))
-    assert (decision.chosen, decision.rule, decision.experiment) == (A, "standard", "try-b/variant")
+    decision = decide(settings, [A, B], (), replace(UPI, experiment=VARIANT), Known(NOW))
+    assert (decision.chosen, decision.rule, decision.experiment) == (A, "standard", VARIANT)
 
 
 # -- results -----------------------------------------------------------------------------------------
