@@ -10,23 +10,23 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pynamodb.exceptions import PynamoDBException, TransactWriteError
-from pynamodb.transactions import TransactWrite
+from pynamodb.exceptions import PynamoDBException
 
 from chalicelib.domain.breaker import Breaker
 from chalicelib.domain.scoring import Tally
 from chalicelib.storage import items, mapping
 from chalicelib.storage.items import ChangeItem, HealthItem
-from chalicelib.storage.store import put_if
+from chalicelib.storage.store import put_if, together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from pynamodb.transactions import TransactWrite
 
     from chalicelib.domain.model import Mode, Tenant
 
 _BATCH = 100  # BatchGetItem's limit
 _KEPT_DAYS = 30
-_LOST = frozenset({"ConditionalCheckFailed", "TransactionConflict"})
 _MOST = 5_000  # decisions' readings kept
 
 
@@ -147,17 +147,14 @@ class Health:
         try:
             if change is None:
                 return put_if(*to_item(row))
-            item, condition = to_item(row)
-            with TransactWrite(connection=HealthItem._get_connection().connection) as transaction:  # noqa: SLF001
-                transaction.save(item, condition)
-                transaction.save(change_item(change, mode)[0])
-        except TransactWriteError as error:
-            if any(reason and reason.code in _LOST for reason in error.cancellation_reasons):
-                return False
-            raise Unavailable(str(error)) from error
+
+            def write(transaction: TransactWrite) -> None:
+                transaction.save(*to_item(row))
+                transaction.save(*change_item(change, mode))
+
+            return together(write)
         except PynamoDBException as error:
             raise Unavailable(str(error)) from error
-        return True
 
     def changes(self, tenant: Tenant, provider: str, limit: int = 50) -> list[Change]:
         """The newest changes of a provider's breakers, everybody's and the merchant's, newest first.

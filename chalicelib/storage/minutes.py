@@ -10,19 +10,20 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pynamodb.exceptions import PynamoDBException, TransactWriteError
-from pynamodb.transactions import TransactWrite
+from pynamodb.exceptions import PynamoDBException
 
 from chalicelib.domain import latency
 from chalicelib.domain.model import Mode, Tenant
 from chalicelib.storage import mapping
 from chalicelib.storage.health import Unavailable
 from chalicelib.storage.items import AlertItem, MinuteItem, WatchedItem
-from chalicelib.storage.store import put_if
+from chalicelib.storage.store import put_if, together
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
+
+    from pynamodb.transactions import TransactWrite
 
 KEPT_DAYS = 30
 SHARDS = 4  # of a minute: a payment adds to one of them
@@ -143,21 +144,19 @@ def step(before: Watched, body: Mapping[str, Any] | None, alerts: Sequence[Alert
     """
     row = WatchedItem("watched", _name(before.subject), body=dict(body or {}), version=before.version + 1)
     known = WatchedItem.version == before.version
+
+    def write(transaction: TransactWrite) -> None:
+        if body is None:
+            transaction.delete(row, known)
+        else:
+            transaction.save(row, known)
+        for alert in alerts:
+            transaction.save(_alert_item(alert))
+
     try:
-        with TransactWrite(connection=WatchedItem._get_connection().connection) as transaction:  # noqa: SLF001
-            if body is None:
-                transaction.delete(row, known)
-            else:
-                transaction.save(row, known)
-            for alert in alerts:
-                transaction.save(_alert_item(alert))
-    except TransactWriteError as error:
-        if any(reason and reason.code in _LOST for reason in error.cancellation_reasons):
-            return False
-        raise Unavailable(str(error)) from error
+        return together(write)
     except PynamoDBException as error:
         raise Unavailable(str(error)) from error
-    return True
 
 
 def alerts(tenant: Tenant, limit: int = 100) -> list[Alert]:
@@ -171,9 +170,6 @@ def alerts(tenant: Tenant, limit: int = 100) -> list[Alert]:
         since, provider, method, kind = item.sk.split("/")
         found.append(Alert(Subject(tenant, provider, method), int(since), kind, item.body or {}))
     return found
-
-
-_LOST = frozenset({"ConditionalCheckFailed", "TransactionConflict"})
 
 
 def _alert_item(alert: Alert) -> AlertItem:

@@ -39,7 +39,7 @@ from chalicelib.storage.items import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from pynamodb.models import Model
@@ -105,7 +105,7 @@ class Mark:
 
 
 _NOTHING: Mapping[str, Window] = MappingProxyType({})
-_LOST = frozenset({"ConditionalCheckFailedException", "TransactionConflictException"})
+_LOST = frozenset({_CONDITION_FAILED, "TransactionConflict"})  # of these, what one write can meet
 STATS_SHARDS = 8  # of every counter: a busy merchant's events would queue up behind one row
 
 
@@ -380,7 +380,20 @@ def put_if(item: Model, condition: Any) -> bool:  # noqa: ANN401
     try:
         item.save(condition)
     except PutError as error:
-        if _code(error) in _LOST:
+        if (_code(error) or "").removesuffix("Exception") in _LOST:
+            return False
+        raise
+    return True
+
+
+def together(write: Callable[[TransactWrite], None]) -> bool:
+    """Do all that ``write`` asks of a transaction, or nothing and False: a condition does not hold, or another
+    transaction has one of the items."""
+    try:
+        with TransactWrite(connection=PaymentsItem._get_connection().connection) as transaction:  # noqa: SLF001
+            write(transaction)
+    except TransactWriteError as error:
+        if {reason.code for reason in error.cancellation_reasons if reason} & _LOST:
             return False
         raise
     return True
@@ -394,7 +407,7 @@ def _update(item: Model, actions: Sequence[Any], condition: Any) -> bool:  # noq
             hash_key, range_key=range_key, actions=list(actions), condition=condition
         )
     except UpdateError as error:
-        if _code(error) in _LOST:
+        if (_code(error) or "").removesuffix("Exception") in _LOST:
             return False
         raise
     return True
