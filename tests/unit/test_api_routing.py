@@ -142,6 +142,18 @@ def test_an_account_in_maintenance_gets_no_new_payments(api: Api) -> None:
     assert attempt["route"]["skipped"]["acct_razorpay"].startswith("is in maintenance until ")
 
 
+def test_a_payment_that_went_nowhere_says_why_and_its_event_whom_there_was(api: Api) -> None:
+    day = {"from": "2026-11-21T00:00:00Z", "until": "2026-11-22T00:00:00Z"}
+    fits(put(api, rules=[one("acct_razorpay")], maintenance=[{"account": "razorpay", **day}]))
+    payment = api.made("/v1/payments", PAYMENT)
+    api.world.run()
+    shown = api.get(f"/v1/payments/{payment['id']}").json
+    assert (shown["status"], shown["error"]["code"], shown["attempts"]) == ("failed", "no_route", 0)
+    assert shown["route"] == "No provider can take this payment."
+    failed = api.get(f"/v1/payments/{payment['id']}/events").json["data"][-1]
+    assert failed["data"]["route"]["skipped"] == {"acct_razorpay": "is in maintenance until 2026-11-22T00:00:00+00:00"}
+
+
 # -- trying out --------------------------------------------------------------------------------------
 
 
