@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -51,6 +52,13 @@ _NETWORKS: tuple[tuple[int, int, Network], ...] = (
     (675900, 675999, "maestro"),
     (676100, 676399, "maestro"),
 )
+_WRITTEN_LENGTHS = range(13, 20)
+_SEPARATORS = r" .\-\u00a0\u2007\u202f\u2010-\u2015\u2212"  # spaces, dots, dashes
+# Milli-, micro- and nanoseconds since 1970, for our lifetimes: merchants put them into receipts, one in
+# ten has a valid Luhn sum, and no card network issues numbers that begin like this.
+_EPOCH_TIME = re.compile(r"1[6-9](?:\d{11}|\d{14}|\d{17})")
+_DIGIT_RUN = re.compile(rf"\d(?:[{_SEPARATORS}]{{0,3}}\d){{12,}}")
+_DIGIT_GROUP = re.compile(r"\d+")
 _CVV_LENGTHS: Mapping[Network, int] = {"amex": 4}  # every other network prints three
 
 
@@ -96,6 +104,24 @@ def is_number(digits: str) -> bool:
     """Whether ``digits``, without separators, can be a card number."""
     well_formed = digits.isascii() and digits.isdigit() and MIN_LENGTH <= len(digits) <= MAX_LENGTH
     return well_formed and luhn_holds(digits)
+
+
+def has_number(text: str) -> bool:
+    """Whether ``text`` has 13 to 19 digits with a valid Luhn sum, however they are spaced.
+
+    Digits that stand together stay together: "2 4111…" is looked at as "24111…" and as "4111…".
+    """
+    for run in _DIGIT_RUN.finditer(text):
+        groups = _DIGIT_GROUP.findall(run.group())
+        for first in range(len(groups)):
+            digits = ""
+            for group in groups[first:]:
+                digits += group
+                if len(digits) > _WRITTEN_LENGTHS[-1]:
+                    break
+                if len(digits) in _WRITTEN_LENGTHS and luhn_holds(digits) and not _EPOCH_TIME.fullmatch(digits):
+                    return True
+    return False
 
 
 def network_of(number: str) -> Network:

@@ -66,6 +66,11 @@ class Hours:
     def _on(self, local: datetime) -> bool:
         return not self.days or local.weekday() in self.days
 
+    @property
+    def is_always(self) -> bool:
+        """Whether there is no other time."""
+        return self.start == self.end and (not self.days or len(self.days) == len(DAYS))
+
     def week(self) -> int:
         """The minutes of the week as bits, Monday 00:00 the lowest."""
         length = (self.end - self.start - 1) % _DAY + 1
@@ -114,7 +119,7 @@ class When:
             and (self.up_to is None or (other.up_to is not None and other.up_to <= self.up_to))
             and (not self.bins or (bool(other.bins) and _inside(other.bins, self.bins)))
             and self.metadata.items() <= other.metadata.items()
-            and (self.hours is None or (other.hours is not None and _hours_cover(self.hours, other.hours)))
+            and _hours_cover(self.hours, other.hours)
         )
 
     def meets(self, other: When) -> bool:
@@ -128,9 +133,16 @@ class When:
             and (self.hours is None or other.hours is None or _hours_meet(self.hours, other.hours))
         )
 
-    def without_ranges(self) -> When:
-        """The same without amounts, BINs and hours."""
-        return replace(self, above=None, up_to=None, bins=(), hours=None)
+    def differs_in_one_range(self, other: When) -> bool:
+        """Whether all is the same but for amounts, or BINs, or hours of the same time zone."""
+        ours, theirs = self, other
+        if ours.hours and theirs.hours and ours.hours.time_zone != theirs.hours.time_zone:
+            return False
+        as_theirs = (
+            replace(ours, above=theirs.above, up_to=theirs.up_to), replace(ours, bins=theirs.bins),
+            replace(ours, hours=theirs.hours),
+        )  # fmt: skip
+        return theirs in as_theirs
 
     def _sets(self, other: When) -> Sequence[tuple[frozenset[str], frozenset[str]]]:
         return (
@@ -197,6 +209,11 @@ class RoutingSettings:
             return variant.rule()
         return next(rule for rule in (*self.rules, *DEFAULT_RULES) if rule.when.misses(asked) is None)
 
+    def is_scored(self, asked: Asked) -> bool:
+        """Whether statistics may decide: by its rule, or by the one that it goes by where a variant leaves nobody."""
+        ordinary = replace(asked, experiment=None)
+        return any(self.rule_for(one).by in ("score", "value") for one in (asked, ordinary))
+
     def _variant(self, experiment: str | None) -> Experiment | None:
         """The experiment whose variant a payment was given, unless that has been given up or changed since."""
         key, _, arm = (experiment or "").rpartition("/")
@@ -252,7 +269,7 @@ def clash(earlier: Rule, later: Rule) -> str | None:
     if earlier.when.covers(later.when):
         return f"It would never get a payment: rule '{earlier.name}' before it takes them all."
     crosses = earlier.when.meets(later.when) and not later.when.covers(earlier.when)
-    if crosses and earlier.when.without_ranges() == later.when.without_ranges():
+    if crosses and earlier.when.differs_in_one_range(later.when):
         return f"It overlaps with rule '{earlier.name}' before it, and neither lies within the other."
     return None
 
@@ -289,7 +306,9 @@ def _touch(ours: Sequence[tuple[int, int]], theirs: Sequence[tuple[int, int]]) -
     return False
 
 
-def _hours_cover(ours: Hours, theirs: Hours) -> bool:
+def _hours_cover(ours: Hours | None, theirs: Hours | None) -> bool:
+    if ours is None or ours.is_always or theirs is None:
+        return ours is None or ours.is_always
     return ours == theirs or (ours.time_zone == theirs.time_zone and not theirs.week() & ~ours.week())
 
 

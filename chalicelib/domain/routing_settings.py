@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, get_args
 
 from chalicelib.domain import cards, readers, retrying
+from chalicelib.domain.errors import InvalidRequest
 from chalicelib.domain.experiments import MAX_SHARE, MIN_SHARE, Experiment, Guardrail
 from chalicelib.domain.money import EXPONENTS
 from chalicelib.domain.routing_rules import DAYS, By, Hours, Maintenance, Price, RoutingSettings, Rule, When, clash
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from chalicelib.domain.readers import Reader
 
@@ -35,6 +37,7 @@ _MAX_EXPERIMENT = timedelta(days=90)
 _MAX_SETTLE = 86_400  # seconds
 _MAX_MARGIN = 50  # points
 _MIN_PAYMENTS, _MAX_PAYMENTS = 50, 100_000
+_FIRST_YEAR, _LAST_YEAR = 2000, 2100
 _MAX_MAINTENANCE = timedelta(days=30)
 _MAX_BASIS_POINTS = 5_000  # half of the amount: more is a slip
 _METHODS = ("upi", "card", "netbanking", "wallet")
@@ -70,7 +73,7 @@ def parse(data: object, accounts: Mapping[str, str]) -> RoutingSettings:
     for number, experiment in enumerate(settings.experiments):
         places = [f"experiments.{number}.accounts.{place}" for place in range(len(experiment.accounts))]
         _check_known(experiment.accounts, known, places)
-        _check_costs(settings, experiment.rule(), accounts, f"experiments.{number}.by")
+        _check_costs(settings, replace(experiment.rule(), when=experiment.when), accounts, f"experiments.{number}.by")
     _check_names("experiments", [experiment.name for experiment in settings.experiments])
     for provider in settings.retry.providers:
         _check_known([provider], frozenset(accounts.values()), [f"retry.providers.{provider}"])
@@ -109,9 +112,30 @@ def to_stored(settings: RoutingSettings) -> dict[str, Any]:
     return {name: value for name, value in said.items() if value}
 
 
-def from_stored(stored: Mapping[str, Any]) -> RoutingSettings:
-    """The settings that are stored, not checked again; what a newer release has added is left out."""
-    return RoutingSettings(**{name: _FIELDS[name](value, name) for name, value in stored.items() if name in _FIELDS})
+def from_stored(stored: Mapping[str, Any], unread: Callable[[str], object] = lambda _: None) -> RoutingSettings:
+    """The settings that are stored, each entry by itself.
+
+    What this release cannot read, because a newer one has stored it, is left out, and ``unread`` is told where it
+    is: payments go by the other rules, which is better than not at all. It is never a reason to fail.
+    """
+    found: dict[str, Any] = {}
+    for name, value in stored.items():
+        if name not in _FIELDS:
+            unread(name)
+            continue
+        # Entries of a list are read one at a time, so that one that cannot be read takes no other with it.
+        parts = [[entry] for entry in value] if isinstance(value, list) else [value]
+        read: list[Any] = []
+        for place, part in enumerate(parts):
+            try:
+                read.append(_FIELDS[name](part, name))
+            except InvalidRequest:
+                unread(f"{name}.{place}")
+        if isinstance(value, list):
+            found[name] = tuple(entry for part in read for entry in part)
+        elif read:
+            found[name] = read[0]
+    return RoutingSettings(**found)
 
 
 # -- across fields ---------------------------------------------------------------------------------
@@ -170,7 +194,7 @@ def _free(value: object, path: str) -> str:
 
 def _without_card(text: str, path: str) -> str:
     """Free text is checked as every other (api.fields): no card number gets in by it."""
-    if any(cards.is_number(digits) for digits in re.findall(r"\d+", re.sub(r"[ ._-]", "", text))):
+    if cards.has_number(re.sub("[/,+&]", " ", text)):
         readers.refuse(path, "This looks like a card number; it must not be sent here.", "card_number_not_allowed")
     return text
 
@@ -221,7 +245,11 @@ def _moment(value: object, path: str) -> datetime:
         readers.refuse(path, "A time such as 2026-12-24T18:00:00Z is expected.", "bad_time")
     if moment.tzinfo is None:
         readers.refuse(path, "The time needs its zone: Z, or +05:30.", "bad_time")
-    return moment.astimezone(UTC)
+    if not _FIRST_YEAR <= moment.year < _LAST_YEAR:
+        readers.refuse(path, f"Not a time between the years {_FIRST_YEAR} and {_LAST_YEAR}.", "bad_time")
+    moment = moment.astimezone(UTC)
+    # As it is kept and shown: what is compared must be what will be read again.
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 def _hours(value: object, path: str) -> Hours:

@@ -54,8 +54,7 @@ def route(
 ) -> Decision:
     """Where the payment's next attempt goes, and why; ``refused`` are providers that had no permit left."""
     asked = asked_by(payment)
-    is_scored = merchant.routing.rule_for(asked).by in ("score", "value")
-    known = health.known(kit, merchant, payment, now, with_tallies=is_scored)
+    known = health.known(kit, merchant, payment, now, with_tallies=merchant.routing.is_scored(asked))
     return routing.decide(
         merchant.routing, candidates(kit, merchant), attempts, asked, known, refused, expires_at=payment.expires_at
     )

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from chalicelib.domain.experiments import Counts, Experiment, Result
     from chalicelib.services.kit import Kit
 
-_LOOK_AGAIN = 60.0  # seconds: looking reads all that was counted
+_LOOK_AGAIN = 300.0  # seconds: looking reads all that was counted
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     from chalicelib.storage.queues import QueueName
 
 
-# A payment has succeeded once: that it is captured later is the merchant's doing.
-_SUCCESS = {"automatic": "payment.succeeded", "manual": "payment.authorized"}
-
-
 def relay(kit: Kit, records: Iterable[Mapping[str, Any]]) -> int:
     """Send what DynamoDB stream records of new events ask for; returns how many messages went out."""
     outgoing: defaultdict[QueueName, list[Mapping[str, object]]] = defaultdict(list)
@@ -108,12 +104,23 @@ def counted(event: Mapping[str, Any]) -> dict[tuple[str, str], int]:
         totals[f"day/{day}", f"provider/{payment['provider']}/{event['type']}"] += 1
     if payment.get("experiment"):
         key, _, arm = payment["experiment"].rpartition("/")
-        counts_as = {"payment.created": "payments", _SUCCESS[payment.get("capture", "automatic")]: "successes"}
-        if event["type"] in counts_as:
-            # By the hour in which it was created, so that hours of which little is over can be left out.
-            hour = made_at(payment["id"]).isoformat()[:13]
-            totals[f"experiment/{key}", f"{arm}/{hour}/{counts_as[event['type']]}"] += 1
+        # By the hour in which it was created, so that hours of which little is over can be left out.
+        hour = made_at(payment["id"]).isoformat()[:13]
+        what = "successes" if _has_succeeded(event, payment) else "payments"
+        if what == "successes" or event["type"] == "payment.created":
+            totals[f"experiment/{key}", f"{arm}/{hour}/{what}"] += 1
     return dict(totals)
+
+
+def _has_succeeded(event: Mapping[str, Any], payment: Mapping[str, Any]) -> bool:
+    """Whether this is the event by which a payment of an experiment counts as a success; there is one at most.
+
+    To be captured later it has succeeded with its charge, authorized or, where the provider captures at once or we
+    hear of it late, captured already: the event that tells the attempt's outcome. That it is captured is no second one.
+    """
+    if payment.get("capture") == "manual":
+        return event["type"] in ("payment.authorized", "payment.succeeded") and "outcome" in event["data"]
+    return bool(event["type"] == "payment.succeeded")
 
 
 def _legs(journal: Mapping[str, Any]) -> Sequence[tuple[str, int]]:

@@ -56,7 +56,7 @@ def simulate(kit: Kit, tenant: Tenant, wish: NewPayment, given: Mapping[str, obj
     payment = replace(payment, experiment=assigned(merchant.routing.experiments, asked_by(payment), now))
     asked, settings, accounts = asked_by(payment), merchant.routing, candidates(kit, merchant)
     rule = settings.rule_for(asked)
-    known = health.known(kit, merchant, payment, now, with_tallies=rule.by in ("score", "value"))
+    known = health.known(kit, merchant, payment, now, with_tallies=True)  # of either arm
     decision = routing.decide(settings, accounts, (), asked, known, expires_at=payment.expires_at)
     counted: Counter[str] = Counter()
     by_chance = rule.by == "split" or bool(decision.scores) or asked.experiment is not None

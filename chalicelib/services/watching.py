@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # A minute is complete when it has been over for so long: events are counted within seconds, unless queues stand.
 _COMPLETE_AFTER = 120
 _FORGOTTEN_AFTER = 7 * 24 * 60  # minutes without a call, and nobody watches any more
-_ASK_AGAIN = 3_600.0  # seconds for which an environment knows that somebody is watched
+_ASK_AGAIN = 600.0  # seconds for which an environment knows that somebody is watched
 _MOST_MINUTES = 24 * 60  # taken in by one run: after a stop of days it catches up run by run
 
 
@@ -84,10 +84,12 @@ def watch(kit: Kit, seconds: float) -> int:
     end = kit.now() + timedelta(seconds=seconds)
     until = minutes.minute_of(kit.now() - timedelta(seconds=_COMPLETE_AFTER)) - 1
     changed = standing = late = 0
-    for row in minutes.watched():
+    rows = list(minutes.watched())
+    first = minutes.minute_of(kit.now()) % max(len(rows), 1)  # nobody is always the last one
+    for place, row in enumerate(rows[first:] + rows[:first]):
         if kit.now() >= end:
-            late += 1
-            continue
+            late = len(rows) - place
+            break
         try:
             after, alerts = _taken_in(row, until)
         except Exception:  # noqa: BLE001 - one bad row must not stop the others

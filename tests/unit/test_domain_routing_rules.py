@@ -176,13 +176,16 @@ NEVER, CROSSES = "It would never get a payment: rule 'one' before it takes them 
         (when(currencies={"INR"}, up_to=10), when(currencies={"INR"}, above=5, up_to=20), CROSSES),
         (when(bins=((400000, 450000),)), when(bins=((450000, 459999),)), CROSSES),
         (when(hours=Hours(0, 720, "UTC")), when(hours=Hours(600, 900, "UTC")), CROSSES),
-        (when(hours=Hours(0, 720, "UTC")), when(hours=Hours(0, 720, "Asia/Kolkata")), CROSSES),
+        (when(hours=Hours(0, 0, "UTC")), When(), NEVER),
         # More specific first, neighbours, and rules about different things.
         (when(methods={"card"}), When(), None),
         (when(currencies={"INR"}, above=5, up_to=9), when(currencies={"INR"}, above=2), None),
         (when(currencies={"INR"}, up_to=10), when(currencies={"INR"}, above=10), None),
         (when(currencies={"INR"}, above=10), when(methods={"card"}), None),
         (when(metadata={"a": "1"}), when(metadata={"a": "2"}), None),
+        (when(hours=Hours(0, 720, "UTC")), when(hours=Hours(0, 720, "Asia/Kolkata")), None),
+        (when(methods={"card"}, currencies={"INR"}, above=10), when(methods={"card"}, currencies={"INR"}, bins=((450000, 459999),)), None),
+        (when(currencies={"INR"}, above=10), when(currencies={"INR"}, hours=Hours(1320, 360, "UTC")), None),
         (when(bins=((400000, 449999),)), when(bins=((450000, 459999),)), None),
     ],
 )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -84,8 +85,26 @@ def test_what_is_left_out_has_its_default_and_is_not_stored() -> None:
     assert parse(rule(weights={"acc_a": 100}), ACCOUNTS).rules[0].by == "split"
 
 
-def test_what_a_newer_release_stored_beside_is_left_out() -> None:
-    assert from_stored(to_stored(parse(FULL, ACCOUNTS)) | {"later": {"x": 1}}) == parse(FULL, ACCOUNTS)
+def test_what_a_newer_release_stored_is_left_out_and_told_and_takes_nothing_else_with_it() -> None:
+    stored, told = to_stored(parse(FULL, ACCOUNTS)), list[str]()
+    newer = stored["rules"][1] | {"when": {"device": ["d-1"]}}
+    rules = [stored["rules"][0], newer, *stored["rules"][2:]]
+    read = from_stored(stored | {"later": {"x": 1}, "rules": rules, "retry": {"max_attempts": 99}}, told.append)
+    whole = parse(FULL, ACCOUNTS)
+    assert sorted(told) == ["later", "retry.0", "rules.1"]
+    assert list(read.rules) == [one for one in whole.rules if one.name != "upi"]
+    assert (read.maintenance, read.costs, read.retry) == (whole.maintenance, whole.costs, RetryPolicy())
+
+
+@given(st.datetimes(datetime(2000, 1, 2), datetime(2099, 1, 1)), st.integers(1, 30 * 86_400 * 1_000_000))  # noqa: DTZ001
+def test_whatever_is_taken_can_be_read_again(begin: datetime, microseconds: int) -> None:
+    end = begin + timedelta(microseconds=microseconds)
+    data = upkeep(**{"from": f"{begin.isoformat()}Z", "until": f"{end.isoformat()}Z"})
+    with contextlib.suppress(InvalidRequest):
+        settings, told = parse(data, ACCOUNTS), list[str]()
+        assert from_stored(json.loads(json.dumps(to_stored(settings))), told.append) == settings
+        assert told == []
+        assert parse(to_dict(settings), ACCOUNTS) == settings
 
 
 def test_neighbouring_ranges_of_bins_are_one() -> None:
@@ -139,6 +158,8 @@ WRONG: list[tuple[Any, str | None, str]] = [
     (of(methods=["card"], networks=["vista"]), "rules.0.when.networks", "invalid_field"),
     (of(metadata={"a": 5}), "rules.0.when.metadata.a", "invalid_field"),
     (of(metadata={"a": "4111111111111111"}), "rules.0.when.metadata.a", "card_number_not_allowed"),
+    (rule(name="4111 1111 1111 1111 12"), "rules.0.name", "card_number_not_allowed"),
+    (rule(name="4111/1111,1111+1111"), "rules.0.name", "card_number_not_allowed"),
     # BINs
     (of(methods=["card"], bins=["41111"]), "rules.0.when.bins.0", "bad_bin"),
     (of(methods=["card"], bins=["41111111"]), "rules.0.when.bins.0", "bad_bin"),
@@ -178,6 +199,9 @@ WRONG: list[tuple[Any, str | None, str]] = [
     (upkeep(until="2026-12-24T18:00:00Z"), "maintenance.0.until", "bad_time"),
     (upkeep(until="2027-02-24T18:00:00Z"), "maintenance.0.until", "bad_time"),
     (upkeep(until="2026-12-25T18:00:00"), "maintenance.0.until", "bad_time"),
+    (upkeep(**{"from": "2026-12-24T18:00:00.000100Z"}, until="2026-12-24T18:00:00.000900Z"), "maintenance.0.until", "bad_time"),
+    (upkeep(**{"from": "0001-01-01T00:00:00+05:30"}), "maintenance.0.from", "bad_time"),
+    (upkeep(until="9999-12-31T23:00:00-05:00"), "maintenance.0.until", "bad_time"),
     (upkeep(until="tomorrow"), "maintenance.0.until", "bad_time"),
     (upkeep(methods=["cash"]), "maintenance.0.methods.0", "invalid_field"),
     (upkeep(reason="x" * 201), "maintenance.0.reason", "invalid_field"),
