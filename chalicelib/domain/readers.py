@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 from zoneinfo import available_timezones
 
+from chalicelib.domain import cards
 from chalicelib.domain.errors import InvalidRequest
 from chalicelib.domain.money import EXPONENTS, is_amount
 from chalicelib.domain.origin import COUNTRIES
@@ -93,6 +94,14 @@ def time_zone(value: object, path: str) -> str:
     if not isinstance(value, str) or value not in _time_zones():
         refuse(path, "Not a time zone of the IANA database, such as Asia/Kolkata.")
     return value
+
+
+def without_card(text: str, path: str) -> str:
+    """A text that a merchant may choose, unless a card number is in it, whatever stands between its digits."""
+    together = re.findall(r"\d+", re.sub(r"[ ._-]", "", text))
+    if cards.has_number(re.sub("[_/,+&]", " ", text)) or any(cards.is_number(digits) for digits in together):
+        refuse(path, "This looks like a card number; it must not be sent here.", "card_number_not_allowed")
+    return text
 
 
 def table(key: Reader, read: Reader, most: int) -> Reader:

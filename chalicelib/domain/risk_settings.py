@@ -11,7 +11,7 @@ import re
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
-from chalicelib.domain import cards, readers
+from chalicelib.domain import readers
 from chalicelib.domain.money import EXPONENTS
 from chalicelib.domain.origin import BIN_LENGTHS
 from chalicelib.domain.risk import MAX_SCORE, SCORES, RiskRules
@@ -114,21 +114,14 @@ def _domain(value: object, path: str) -> str:
     labels = domain.split(".")
     if len(domain) > _MAX_DOMAIN or len(labels) == 1 or not all(_LABEL.fullmatch(label) for label in labels):
         readers.refuse(path, "Not the domain of an email address. Letters beyond ASCII are written as in DNS: xn--….")
-    return _without_card(domain, path)
+    return readers.without_card(domain, path)
 
 
 def _vpa(value: object, path: str) -> str:
     vpa = value.lower() if isinstance(value, str) and value.isascii() else ""
     if not _VPA.fullmatch(vpa):
         readers.refuse(path, "Not a VPA.")
-    return _without_card(vpa, path)
-
-
-def _without_card(text: str, path: str) -> str:
-    """The one free text in here is checked as every other (api.fields): no card number gets in by it."""
-    if any(cards.is_number(digits) for digits in re.findall(r"\d+", re.sub(r"[._-]", "", text))):
-        readers.refuse(path, "This looks like a card number; it must not be sent here.", "card_number_not_allowed")
-    return text
+    return readers.without_card(vpa, path)
 
 
 def _network(value: object, path: str) -> str:

@@ -181,7 +181,7 @@ def _text(pattern: re.Pattern[str], what: str) -> Reader:
     def read(value: object, path: str) -> str:
         if not isinstance(value, str) or not pattern.fullmatch(value):
             readers.refuse(path, what)
-        return _without_card(value, path)
+        return readers.without_card(value, path)
 
     return read
 
@@ -189,14 +189,7 @@ def _text(pattern: re.Pattern[str], what: str) -> Reader:
 def _free(value: object, path: str) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= _MAX_TEXT or not value.isprintable():
         readers.refuse(path, f"A text of 1 to {_MAX_TEXT} characters is expected.")
-    return _without_card(value, path)
-
-
-def _without_card(text: str, path: str) -> str:
-    """Free text is checked as every other (api.fields): no card number gets in by it."""
-    if cards.has_number(re.sub("[/,+&]", " ", text)):
-        readers.refuse(path, "This looks like a card number; it must not be sent here.", "card_number_not_allowed")
-    return text
+    return readers.without_card(value, path)
 
 
 def _set(read: Reader) -> Reader:

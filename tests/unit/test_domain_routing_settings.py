@@ -159,6 +159,7 @@ WRONG: list[tuple[Any, str | None, str]] = [
     (of(metadata={"a": 5}), "rules.0.when.metadata.a", "invalid_field"),
     (of(metadata={"a": "4111111111111111"}), "rules.0.when.metadata.a", "card_number_not_allowed"),
     (rule(name="4111 1111 1111 1111 12"), "rules.0.name", "card_number_not_allowed"),
+    (rule(name="4111_1111_1111_1111"), "rules.0.name", "card_number_not_allowed"),
     (rule(name="4111/1111,1111+1111"), "rules.0.name", "card_number_not_allowed"),
     # BINs
     (of(methods=["card"], bins=["41111"]), "rules.0.when.bins.0", "bad_bin"),
