@@ -184,7 +184,7 @@ def _decide(
         return replace(decision, reason=reason, held=bool(held), wait_until=wait_until)
 
     scores: Sequence[Score] = ()
-    if rule.by in ("score", "value") and known is not None and not blind:
+    if rule.is_scored and known is not None and not blind:
         scores = _scores(settings, rule, left, asked, known)
         left = [accounts[score.account] for score in scores]
     # A fresh provider before one that has just failed; min takes the first, so the order stays.

@@ -135,14 +135,12 @@ class When:
 
     def differs_in_one_range(self, other: When) -> bool:
         """Whether all is the same but for amounts, or BINs, or hours of the same time zone."""
-        ours, theirs = self, other
-        if ours.hours and theirs.hours and ours.hours.time_zone != theirs.hours.time_zone:
+        if self.hours and other.hours and self.hours.time_zone != other.hours.time_zone:
             return False
-        as_theirs = (
-            replace(ours, above=theirs.above, up_to=theirs.up_to), replace(ours, bins=theirs.bins),
-            replace(ours, hours=theirs.hours),
+        return other in (
+            replace(self, above=other.above, up_to=other.up_to), replace(self, bins=other.bins),
+            replace(self, hours=other.hours),
         )  # fmt: skip
-        return theirs in as_theirs
 
     def _sets(self, other: When) -> Sequence[tuple[frozenset[str], frozenset[str]]]:
         return (
@@ -165,6 +163,11 @@ class Rule:
     when: When = When()
     by: By = "priority"
     weights: Sequence[int] = ()  # percent, one for each account
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether statistics decide about its order."""
+        return self.by in ("score", "value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,8 +214,8 @@ class RoutingSettings:
 
     def is_scored(self, asked: Asked) -> bool:
         """Whether statistics may decide: by its rule, or by the one that it goes by where a variant leaves nobody."""
-        ordinary = replace(asked, experiment=None)
-        return any(self.rule_for(one).by in ("score", "value") for one in (asked, ordinary))
+        ways = (asked,) if asked.experiment is None else (asked, replace(asked, experiment=None))
+        return any(self.rule_for(way).is_scored for way in ways)
 
     def _variant(self, experiment: str | None) -> Experiment | None:
         """The experiment whose variant a payment was given, unless that has been given up or changed since."""

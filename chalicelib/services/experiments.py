@@ -43,7 +43,7 @@ def standings(kit: Kit, tenant: Tenant) -> list[Standing]:
 
 
 def guard(kit: Kit, event: Mapping[str, Any]) -> None:
-    """End the experiment whose payment was just counted, if its variant is losing; looks once a minute at most."""
+    """End the experiment whose payment was just counted, if its variant is losing; looks now and then only."""
     key = event["data"].get("payment", {}).get("experiment", "").rpartition("/")[0]
     tenant = Tenant(event["merchant_id"], event["mode"])
     if not key or not kit.health.once_in(_LOOK_AGAIN, f"experiment/{tenant}/{key}"):

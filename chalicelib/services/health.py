@@ -76,7 +76,7 @@ def admit(kit: Kit, mode: Mode, provider: str, method: str, at: datetime) -> boo
             if not admitted or after is before:
                 return admitted
             row = breaker_row(mode, provider, method, after, before)
-            if kit.health.put(row, _change(provider, method, before, after, at), mode):
+            if kit.health.put(row, _change(mode, provider, method, before, after, at)):
                 kit.health.forget()
                 _announce(provider, method, before, after)
                 return True
@@ -87,11 +87,11 @@ def admit(kit: Kit, mode: Mode, provider: str, method: str, at: datetime) -> boo
     return False
 
 
-def _change(provider: str, method: str, before: Breaker, after: Breaker, at: datetime) -> Change | None:
+def _change(mode: Mode, provider: str, method: str, before: Breaker, after: Breaker, at: datetime) -> Change | None:
     """What everybody's breaker has become, if that is news."""
     if after.status is before.status:
         return None
-    return Change(provider, method, at, str(after.status), str(before.status), after.reason, after.version)
+    return Change(provider, method, at, str(after.status), str(before.status), after.reason, after.version, mode)
 
 
 def _blind(about: str) -> None:
@@ -123,12 +123,11 @@ class Lesson(NamedTuple):
     before: Breaker
     after: Breaker
     change: Change | None
-    mode: Mode
 
     def items(self) -> list[tuple[Any, Any]]:
         """What to write, with the condition of each."""
         items: list[tuple[Any, Any]] = [to_item(row) for row in self.rows]
-        return items if self.change is None else [*items, change_item(self.change, self.mode)]
+        return items if self.change is None else [*items, change_item(self.change)]
 
     def announce(self) -> None:
         """Tell operators, once it is written."""
@@ -157,8 +156,8 @@ def learn(kit: Kit, event: Mapping[str, Any]) -> Lesson | None:
         tallies = scoring.renew(reading.tallies.get(account, {}), path, after.since)
         tallies = scoring.learn(tallies, path, success=success, at=at)
         rows.append(tallies_row(tenant, account, tallies, reading.versions.get(account, 0)))
-    change = _change(provider, method, before, after, at)
-    return Lesson(rows, provider, method, before, after, change, tenant.mode)
+    change = _change(tenant.mode, provider, method, before, after, at)
+    return Lesson(rows, provider, method, before, after, change)
 
 
 # -- for people ------------------------------------------------------------------------------------
@@ -224,8 +223,8 @@ def force(
             after = held[provider, method] = breakers.force(Breaker(), to, reason, now, until)
         said = "held " + to if to != "auto" else "left to itself"
         version = reading.forced_version + 1
-        change = Change(provider, method, now, said, str(before.status), reason, version, tenant, by)
-        if kit.health.put(forced_row(tenant, held, reading.forced_version), change, tenant.mode):
+        change = Change(provider, method, now, said, str(before.status), reason, version, tenant.mode, tenant, by)
+        if kit.health.put(forced_row(tenant, held, reading.forced_version), change):
             break
         pause(kit, number)
     else:

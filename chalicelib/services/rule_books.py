@@ -38,11 +38,7 @@ def put_risk(kit: Kit, tenant: Tenant, given: object, version: int, *, by: str) 
     Raises InvalidRequest naming the first wrong field, or StateConflict if the rules are of another
     version by now; then those in force stay. ``by`` names the API key, for the log.
     """
-    try:
-        rules = risk_settings.parse(given)
-    except InvalidRequest as wrong:
-        path = f"rules.{wrong.param}" if wrong.param else "rules"
-        raise InvalidRequest(wrong.code, wrong.detail, param=path) from wrong
+    rules = under("rules", lambda: risk_settings.parse(given))
     return _put(kit, RISK, tenant, rules, version, risk_settings.to_dict, by)
 
 
@@ -66,6 +62,15 @@ def read_routing(kit: Kit, tenant: Tenant, given: object) -> RoutingSettings:
         cursor = page.cursor
         if cursor is None:
             return routing_settings.parse(given, accounts)
+
+
+def under(field: str, read: Callable[[], T]) -> T:
+    """What ``read`` reads from a field of the request: an error names the place as the request has it."""
+    try:
+        return read()
+    except InvalidRequest as wrong:
+        path = f"{field}.{wrong.param}" if wrong.param else field
+        raise InvalidRequest(wrong.code, wrong.detail, param=path) from wrong
 
 
 def _put(

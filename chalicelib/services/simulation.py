@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chalicelib.domain import ids, routing
-from chalicelib.domain.errors import InvalidRequest
 from chalicelib.domain.experiments import assigned
 from chalicelib.domain.routing_rules import DEFAULT_RULES
 from chalicelib.services import health, screening
 from chalicelib.services.attempts import asked_by, candidates
 from chalicelib.services.payments import drafted
-from chalicelib.services.rule_books import read_routing
+from chalicelib.services.rule_books import read_routing, under
 from chalicelib.services.tokens import resolved
 
 if TYPE_CHECKING:
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
     from chalicelib.domain.model import Tenant
     from chalicelib.domain.risk import Verdict
     from chalicelib.domain.routing import Decision
-    from chalicelib.domain.routing_rules import RoutingSettings
     from chalicelib.services.kit import Kit
     from chalicelib.services.payments import NewPayment
 
@@ -49,7 +47,7 @@ def simulate(kit: Kit, tenant: Tenant, wish: NewPayment, given: Mapping[str, obj
     """
     merchant = kit.merchants.get(tenant)
     if given is not None:
-        merchant = replace(merchant, routing=_rules(kit, tenant, given))
+        merchant = replace(merchant, routing=under("routing", lambda: read_routing(kit, tenant, given)))
     now = kit.now()
     payment = drafted(kit, merchant, wish, resolved(kit, tenant, wish.method), now)
     judged = screening.judge(kit, merchant, payment, now)
@@ -76,11 +74,3 @@ def simulate(kit: Kit, tenant: Tenant, wish: NewPayment, given: Mapping[str, obj
     return Simulation(
         judged.verdict, decision, passed, {account: count / times for account, count in counted.most_common()}
     )  # fmt: skip
-
-
-def _rules(kit: Kit, tenant: Tenant, given: Mapping[str, object]) -> RoutingSettings:
-    try:
-        return read_routing(kit, tenant, given)
-    except InvalidRequest as wrong:
-        path = f"routing.{wrong.param}" if wrong.param else "routing"
-        raise InvalidRequest(wrong.code, wrong.detail, param=path) from wrong

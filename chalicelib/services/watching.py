@@ -63,7 +63,7 @@ def _tally(data: Mapping[str, Any], end: str) -> Tally:
 
 
 def _watch_from(kit: Kit, subject: Subject, at: datetime) -> None:
-    """Have the subject watched; a failure is made up for by the next event."""
+    """Have the subject watched; after a failure this environment tries again when it next asks."""
     if not kit.health.once_in(_ASK_AGAIN, f"watched/{subject}"):
         return
     try:

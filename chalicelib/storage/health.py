@@ -6,6 +6,7 @@ written on condition of the version they were made from.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,7 +20,7 @@ from chalicelib.storage.items import ChangeItem, HealthItem
 from chalicelib.storage.store import put_if, together
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pynamodb.transactions import TransactWrite
 
@@ -32,6 +33,15 @@ _MOST = 5_000  # decisions' readings kept
 
 class Unavailable(Exception):
     """The rows cannot be read or written now."""
+
+
+@contextmanager
+def reached() -> Iterator[None]:
+    """Raises Unavailable for whatever keeps the rows from being read or written."""
+    try:
+        yield
+    except PynamoDBException as error:
+        raise Unavailable(str(error)) from error
 
 
 class Row(NamedTuple):
@@ -54,6 +64,7 @@ class Change(NamedTuple):
     was: str
     reason: str
     version: int
+    mode: Mode
     tenant: Tenant | None = None  # who holds it; None where it is everybody's
     by: str | None = None  # the key that said so
 
@@ -122,11 +133,9 @@ class Health:
         keys += [(mine, _account(account)) for account in dict.fromkeys(accounts)]
         keys += [(_breakers(tenant.mode, provider), method) for provider, method in dict.fromkeys(breakers)]
         found: list[HealthItem] = []
-        try:
+        with reached():
             for start in range(0, len(keys), _BATCH):
                 found += HealthItem.batch_get(keys[start : start + _BATCH], consistent_read=consistent)
-        except PynamoDBException as error:
-            raise Unavailable(str(error)) from error
         return _reading(mine, found)
 
     def breaker(self, mode: Mode, provider: str, method: str) -> Breaker:
@@ -139,22 +148,20 @@ class Health:
             raise Unavailable(str(error)) from error
         return Breaker.from_dict(item.body or {})
 
-    def put(self, row: Row, change: Change | None = None, mode: Mode = "test") -> bool:
+    def put(self, row: Row, change: Change | None = None) -> bool:
         """Write a row, and with it the change that it makes; False if it has changed since it was read.
 
         Raises Unavailable.
         """
-        try:
+        with reached():
             if change is None:
                 return put_if(*to_item(row))
 
             def write(transaction: TransactWrite) -> None:
                 transaction.save(*to_item(row))
-                transaction.save(*change_item(change, mode))
+                transaction.save(*change_item(change))
 
             return together(write)
-        except PynamoDBException as error:
-            raise Unavailable(str(error)) from error
 
     def changes(self, tenant: Tenant, provider: str, limit: int = 50) -> list[Change]:
         """The newest changes of a provider's breakers, everybody's and the merchant's, newest first.
@@ -162,19 +169,14 @@ class Health:
         Raises Unavailable.
         """
         found = []
-        try:
+        with reached():
             for whose in (None, tenant):
                 pk = _changes(tenant.mode, provider, whose)
                 for item in ChangeItem.query(pk, scan_index_forward=False, limit=limit):
                     epoch, method, version = item.sk.split("#")
                     at = datetime.fromtimestamp(int(epoch) / 1000, UTC)
-                    body = item.body
-                    found.append(
-                        Change(provider, method, at, body["state"], body["was"], body["reason"], int(version), whose,
-                               body.get("by"))
-                    )  # fmt: skip
-        except PynamoDBException as error:
-            raise Unavailable(str(error)) from error
+                    told = (item.body["state"], item.body["was"], item.body["reason"], int(version))
+                    found.append(Change(provider, method, at, *told, tenant.mode, whose, item.body.get("by")))
         return sorted(found, key=lambda change: change.at, reverse=True)[:limit]
 
 
@@ -201,12 +203,12 @@ def to_item(row: Row) -> tuple[HealthItem, Any]:
     return HealthItem(row.pk, row.sk, body=row.body, version=row.version), condition
 
 
-def change_item(change: Change, mode: Mode) -> tuple[ChangeItem, Any]:
+def change_item(change: Change) -> tuple[ChangeItem, Any]:
     """A change as stored, and the condition of its write: none, for it goes with the row that changes."""
     body = {"state": change.state, "was": change.was, "reason": change.reason, "by": change.by}
     epoch = round(change.at.timestamp() * 1000)
     item = ChangeItem(
-        _changes(mode, change.provider, change.tenant),
+        _changes(change.mode, change.provider, change.tenant),
         f"{epoch:013d}#{change.method}#{change.version}",
         body={name: value for name, value in body.items() if value is not None},
         expires_at=epoch // 1000 + _KEPT_DAYS * 86_400,

@@ -464,41 +464,36 @@ class DeliveriesRow(Model):
 # -- stats -----------------------------------------------------------------------------------------
 
 
-class StatsItem(Model):
-    """pk = {merchant}/{mode}/…, sk = what is counted; see docs/data-model.md."""
+class _StatsRow(Model):
+    """A row of the stats table: each kind has partitions of its own, so that none is ever read as another."""
 
     class Meta(_Meta):
         """Table settings."""
 
     pk = UnicodeAttribute(hash_key=True)
     sk = UnicodeAttribute(range_key=True)
+
+
+class StatsItem(_StatsRow):
+    """pk = {merchant}/{mode}/…, sk = what is counted; see docs/data-model.md."""
+
     total = NumberAttribute()
 
 
-class HealthItem(Model):
+class HealthItem(_StatsRow):
     """What is learned of accounts and providers, in the table of the stats.
 
     pk = {merchant}/{mode}/health, sk = account#{id}: tallies; sk = forced: breakers that the merchant holds.
     pk = breaker/{mode}/{provider}, sk = {method}: everybody's breaker.
     """
 
-    class Meta(_Meta):
-        """Table settings."""
-
-    pk = UnicodeAttribute(hash_key=True)
-    sk = UnicodeAttribute(range_key=True)
     body = JSON(null=True)
     version = NumberAttribute()
 
 
-class MinuteItem(Model):
+class MinuteItem(_StatsRow):
     """pk = {merchant}/{mode}/minutes/{provider}/{method}, sk = {epoch minute}#{shard}; latencies by bucket."""
 
-    class Meta(_Meta):
-        """Table settings."""
-
-    pk = UnicodeAttribute(hash_key=True)
-    sk = UnicodeAttribute(range_key=True)
     calls = NumberAttribute(null=True)
     successes = NumberAttribute(null=True)
     technical = NumberAttribute(null=True)
@@ -507,39 +502,24 @@ class MinuteItem(Model):
         locals()[f"h{_number}"] = NumberAttribute(null=True)
 
 
-class WatchedItem(Model):
+class WatchedItem(_StatsRow):
     """pk = watched, sk = {merchant}/{mode}/{provider}/{method}; the state of what watches it."""
 
-    class Meta(_Meta):
-        """Table settings."""
-
-    pk = UnicodeAttribute(hash_key=True)
-    sk = UnicodeAttribute(range_key=True)
     body = JSON(null=True)
     version = NumberAttribute()
 
 
-class AlertItem(Model):
+class AlertItem(_StatsRow):
     """pk = {merchant}/{mode}/alerts, sk = {epoch minute it was raised}/{provider}/{method}/{kind}."""
 
-    class Meta(_Meta):
-        """Table settings."""
-
-    pk = UnicodeAttribute(hash_key=True)
-    sk = UnicodeAttribute(range_key=True)
     body = JSON(null=True)
     expires_at = NumberAttribute()
 
 
-class ChangeItem(Model):
+class ChangeItem(_StatsRow):
     """A breaker's change of state: pk = breaker/{mode}/{provider}/changes, or {merchant}/{mode}/changes/{provider}
     for those that the merchant holds; sk = {epoch ms}#{method}#{version of the breaker's row}."""
 
-    class Meta(_Meta):
-        """Table settings."""
-
-    pk = UnicodeAttribute(hash_key=True)
-    sk = UnicodeAttribute(range_key=True)
     body = JSON()
     expires_at = NumberAttribute()
 

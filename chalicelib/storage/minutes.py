@@ -10,12 +10,10 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pynamodb.exceptions import PynamoDBException
-
 from chalicelib.domain import latency
 from chalicelib.domain.model import Mode, Tenant
 from chalicelib.storage import mapping
-from chalicelib.storage.health import Unavailable
+from chalicelib.storage.health import reached
 from chalicelib.storage.items import AlertItem, MinuteItem, WatchedItem
 from chalicelib.storage.store import put_if, together
 
@@ -91,15 +89,13 @@ def counted(subject: Subject, at: datetime, what: Tally, key: str) -> tuple[Minu
 def read(subject: Subject, first: int, last: int) -> dict[int, Tally]:
     """What was counted in each minute from ``first`` to ``last`` that has anything; raises Unavailable."""
     found: defaultdict[int, Tally] = defaultdict(Tally)
-    try:
+    with reached():
         for item in MinuteItem.query(_minutes(subject), MinuteItem.sk.between(f"{first:010d}", f"{last:010d}$")):
             histogram = {
                 number: int(count) for number in range(latency.BUCKETS) if (count := getattr(item, f"h{number}"))
             }
             tally = Tally(int(item.calls or 0), int(item.successes or 0), int(item.technical or 0), histogram)
             found[int(item.sk.partition("#")[0])] += tally
-    except PynamoDBException as error:
-        raise Unavailable(str(error)) from error
     return dict(found)
 
 
@@ -108,33 +104,27 @@ def read(subject: Subject, first: int, last: int) -> dict[int, Tally]:
 
 def begin(subject: Subject, body: Mapping[str, Any]) -> None:
     """Watch from now on, unless that is done already; raises Unavailable."""
-    try:
+    with reached():
         put_if(WatchedItem("watched", _name(subject), body=dict(body), version=1), WatchedItem.pk.does_not_exist())
-    except PynamoDBException as error:
-        raise Unavailable(str(error)) from error
 
 
 def watched() -> Iterator[Watched]:
     """Everybody who is watched; raises Unavailable."""
-    try:
+    with reached():
         for item in WatchedItem.query("watched"):
             yield Watched(_subject(item.sk), item.body or {}, int(item.version))
-    except PynamoDBException as error:
-        raise Unavailable(str(error)) from error
 
 
 def watched_of(tenant: Tenant, pairs: Sequence[tuple[str, str]]) -> set[tuple[str, str]]:
     """Which of these pairs of provider and method are watched; raises Unavailable."""
     keys = [("watched", _name(Subject(tenant, *pair))) for pair in pairs]
-    try:
+    with reached():
         return {
             (found.provider, found.method)
             for start in range(0, len(keys), 100)
             for item in WatchedItem.batch_get(keys[start : start + 100])
             for found in (_subject(item.sk),)
         }
-    except PynamoDBException as error:
-        raise Unavailable(str(error)) from error
 
 
 def step(before: Watched, body: Mapping[str, Any] | None, alerts: Sequence[Alert]) -> bool:
@@ -153,18 +143,14 @@ def step(before: Watched, body: Mapping[str, Any] | None, alerts: Sequence[Alert
         for alert in alerts:
             transaction.save(_alert_item(alert))
 
-    try:
+    with reached():
         return together(write)
-    except PynamoDBException as error:
-        raise Unavailable(str(error)) from error
 
 
 def alerts(tenant: Tenant, limit: int = 100) -> list[Alert]:
     """A merchant's newest alerts, newest first; raises Unavailable."""
-    try:
+    with reached():
         rows = list(AlertItem.query(_alerts(tenant), scan_index_forward=False, limit=limit))
-    except PynamoDBException as error:
-        raise Unavailable(str(error)) from error
     found = []
     for item in rows:
         since, provider, method, kind = item.sk.split("/")

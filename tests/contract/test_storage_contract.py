@@ -478,7 +478,7 @@ class TestRulesAndMinutesAtOnce:
                 try:
                     return tables.store.project(subject.tenant, {}, mark(f"minute {subject} {number}"), NOW, (), added)
                 except Stale:
-                    time.sleep(0.01 * random.random())
+                    time.sleep(0.01 * random.random())  # sixteen that try again at once meet again
             raise AssertionError("it never got through")
 
         assert all(at_once(16, count))

@@ -98,7 +98,7 @@ def test_what_a_breaker_goes_through_is_kept_with_the_row_that_changes(api: Api)
 def test_a_change_that_loses_its_race_is_not_kept(api: Api) -> None:
     kit, now = api.world.kit, api.world.clock()
     row = breaker_row("test", "simulator", "upi", Breaker(Status.OPEN, now, "down", version=1), Breaker())
-    change = Change("simulator", "upi", now, "open", "closed", "down", 1)
+    change = Change("simulator", "upi", now, "open", "closed", "down", 1, "test")
     assert kit.health.put(row, change)
     assert not kit.health.put(row, change._replace(reason="another"))
     assert [one.reason for one in kit.health.changes(api.world.merchant().tenant, "simulator")] == ["down"]
