@@ -5,7 +5,23 @@ from __future__ import annotations
 from chalice.app import Chalice
 
 from chalicelib import workers, workflow
-from chalicelib.api import accounts, meta, orders, payments, providers, refunds, risk, routing, tokens, webhooks
+from chalicelib.api import (
+    accounts,
+    audit,
+    keys,
+    meta,
+    orders,
+    payments,
+    people,
+    platform,
+    providers,
+    refunds,
+    risk,
+    routing,
+    sessions,
+    tokens,
+    webhooks,
+)
 
 app = Chalice(app_name="railyard")
 
@@ -19,6 +35,11 @@ for blueprint in (
     providers.api,
     risk.api,
     routing.api,
+    sessions.api,
+    people.api,
+    keys.api,
+    audit.api,
+    platform.api,
     webhooks.api,
     workflow.tasks,
     workers.workers,

@@ -56,6 +56,13 @@ class Settings:
     cache_ttl: float  # of merchants' settings and keys, per environment
     rotation_overlap: float  # how long a webhook secret is accepted after it was rotated out
     token_ttl: float  # of a card's token
+    access_ttl: float  # of an access token
+    session_ttl: float  # until somebody has to sign in again, however often they refresh
+    cookie_ttl: float  # the same for pages
+    invite_ttl: float  # of an invitation
+    reset_ttl: float  # of a token that sets a new password
+    key_overlap: float  # how long an API key goes on after it was rotated, unless the caller says otherwise
+    password_cost: int  # binary logarithm of scrypt's n
 
 
 _MINUTE, _HOUR, _DAY = 60.0, 3600.0, 86400.0
@@ -97,6 +104,13 @@ _AWS_PROFILE = {
     "cache_ttl": 60.0,
     "rotation_overlap": 4 * _DAY,  # Stripe repeats a webhook for three days
     "token_ttl": _DAY,
+    "access_ttl": 15 * _MINUTE,
+    "session_ttl": 30 * _DAY,
+    "cookie_ttl": 12 * _HOUR,
+    "invite_ttl": 7 * _DAY,
+    "reset_ttl": _HOUR,
+    "key_overlap": _DAY,
+    "password_cost": 17,
 }
 
 # The same story in seconds instead of minutes, for a person who watches.
@@ -119,6 +133,7 @@ _LOCAL_PROFILE = _AWS_PROFILE | {
     "sweep_pause": 5.0,
     "max_waiters": 6,
     "rotation_overlap": 10 * _MINUTE,
+    "password_cost": 14,  # an eighth of the work: everything shares two processors
 }
 
 _WITH_SANDBOX = ("local", "localstack")

@@ -16,8 +16,12 @@ from chalicelib.domain.timing import Timing
 from chalicelib.providers import registry
 from chalicelib.providers.http import UrllibHttpClient
 from chalicelib.services.kit import Kit
+from chalicelib.storage.cache import Cache
 from chalicelib.storage.health import Health
+from chalicelib.storage.keys import Keys
+from chalicelib.storage.limits import Limits
 from chalicelib.storage.merchants import Merchants
+from chalicelib.storage.people import People
 from chalicelib.storage.queries import Queries
 from chalicelib.storage.queues import Queues, Workflows
 from chalicelib.storage.store import Store
@@ -80,6 +84,9 @@ def build(
         store=Store(settings.prefix),
         queries=Queries(settings.prefix),
         merchants=Merchants(settings.prefix, vault, clock, settings.cache_ttl),
+        keys=Keys(settings.prefix, Cache(clock, settings.cache_ttl)),
+        people=People(settings.prefix, vault, Cache(clock, settings.cache_ttl)),
+        limits=Limits(settings.prefix, clock),
         health=Health(settings.prefix, clock, _HEALTH_TTL),
         queues=Queues(
             boto3.client("sqs", config=_AWS),

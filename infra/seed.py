@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 import boto3
 
+from chalicelib.domain.audit import SYSTEM, entry
 from chalicelib.domain.ids import new_id
 from chalicelib.domain.merchant import Account, Merchant
 from chalicelib.domain.model import Tenant
@@ -23,6 +24,8 @@ from chalicelib.domain.routing_rules import RoutingSettings, Rule, When
 from chalicelib.domain.velocity import Limit
 from chalicelib.providers import registry
 from chalicelib.providers.http import UrllibHttpClient
+from chalicelib.storage.cache import Cache
+from chalicelib.storage.keys import Keys, new_key
 from chalicelib.storage.merchants import Merchants
 from chalicelib.storage.rule_books import RISK, ROUTING
 from chalicelib.storage.vault import Vault
@@ -108,8 +111,9 @@ def _rules(names: Sequence[str]) -> tuple[Rule, ...]:
 def seed(wish: Wish) -> Seeded:
     """Write the merchant and return it."""
     merchants = Merchants(wish["prefix"], Vault(boto3.client("kms"), wish["credentials_key_id"]), now, ttl=0)
+    keys = Keys(wish["prefix"], Cache(now, 0))
     before = wish["before"]
-    if before is not None and merchants.authenticate(before["secret_key"]) is None:
+    if before is not None and keys.authenticate(before["secret_key"], now()) is None:
         before = None  # of a stack that is no more
     providers = load()
     # Whose the accounts are already: of a run that was interrupted before it could tell.
@@ -133,7 +137,7 @@ def seed(wish: Wish) -> Seeded:
         merchant = replace(merchant, risk=risk.rules) if risk.updated_at else merchant
         merchant = replace(merchant, routing=routing.rules) if routing.updated_at else merchant
     merchants.save(merchant)
-    secret_key = before["secret_key"] if before else merchants.create_key(tenant, "demo")
+    secret_key = before["secret_key"] if before else _new_secret_key(keys, tenant)
     return {
         "merchant_id": tenant.merchant_id,
         "secret_key": secret_key,
@@ -148,6 +152,12 @@ def seed(wish: Wish) -> Seeded:
             for settings in providers
         ],
     }
+
+
+def _new_secret_key(keys: Keys, tenant: Tenant) -> str:
+    key, secret = new_key(tenant, "demo", "secret", None, now())
+    keys.add([key], audit=[entry(tenant.merchant_id, "api_key.created", key.id, SYSTEM, now(), mode=tenant.mode)])
+    return secret
 
 
 if __name__ == "__main__":

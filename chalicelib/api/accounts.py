@@ -31,7 +31,7 @@ def create_provider_account(call: Call, body: schemas.AccountIn) -> Reply:
     """Connect an account at a provider."""
     wish = accounts.NewAccount(body.provider, body.credentials, body.name)
     return call.once(
-        lambda idem: accounts.connect(call.kit, call.tenant, wish, idem, by=call.key_id),
+        lambda idem: accounts.connect(call.kit, call.tenant, wish, idem, by=call.by),
         lambda account: _render(call, account),
         secret=True,
     )
@@ -67,7 +67,7 @@ def rotate_provider_account(call: Call, account_id: str, body: schemas.RotateIn)
     """Replace credentials; the old webhook secret is accepted for a while longer."""
     return call.once(
         lambda idem: accounts.rotate(
-            call.kit, call.tenant, account_id, body.credentials, idem, keep_previous=body.keep_previous, by=call.key_id
+            call.kit, call.tenant, account_id, body.credentials, idem, keep_previous=body.keep_previous, by=call.by
         ),
         lambda account: _render(call, account),
         secret=True,
@@ -80,7 +80,7 @@ def rotate_provider_account(call: Call, account_id: str, body: schemas.RotateIn)
 )  # fmt: skip
 def disable_provider_account(call: Call, account_id: str, body: schemas.Empty) -> Reply:  # noqa: ARG001
     """Send no new charges to an account; what it has charged goes on."""
-    account = accounts.set_enabled(call.kit, call.tenant, account_id, enabled=False, by=call.key_id)
+    account = accounts.set_enabled(call.kit, call.tenant, account_id, enabled=False, by=call.by)
     return Reply(_render(call, account))
 
 
@@ -90,5 +90,5 @@ def disable_provider_account(call: Call, account_id: str, body: schemas.Empty) -
 )  # fmt: skip
 def enable_provider_account(call: Call, account_id: str, body: schemas.Empty) -> Reply:  # noqa: ARG001
     """Send new charges to an account again."""
-    account = accounts.set_enabled(call.kit, call.tenant, account_id, enabled=True, by=call.key_id)
+    account = accounts.set_enabled(call.kit, call.tenant, account_id, enabled=True, by=call.by)
     return Reply(_render(call, account))

@@ -1,14 +1,16 @@
 """The door of the API: what every request goes through before a use case is asked, and after.
 
 Chalice turns an exception in a view into a bare 500 before any middleware sees it, so everything
-happens in ``Api.route``, around the view: size and type of the body (413, 415), the caller (401),
-the ids in the path (404), the query (422), the Idempotency-Key (400), the body (400, 422), the view,
-the error table, one log line, one metric. ``reshape`` catches what Chalice answers by itself.
+happens in ``Api.route``, around the view: size and type of the body (413, 415), the caller (401), their
+rate (429), their scope (403), the ids in the path (404), the query (422), the Idempotency-Key (400), the
+body (400, 422), the view, the error table, one log line, one metric. ``reshape`` catches what Chalice
+answers by itself.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import re
 import time
 from collections import defaultdict
@@ -18,10 +20,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from chalice.app import Blueprint, Chalice, Response
 
 from chalicelib import wiring
-from chalicelib.api import auth, idempotency, parsing
+from chalicelib.api import auth, browsers, idempotency, parsing
 from chalicelib.api.problems import CONTENT_TYPE, Refused, internal_error, problem_headers, problem_text
 from chalicelib.api.schemas import NoQuery
-from chalicelib.domain.errors import NotFoundError, RailyardError
+from chalicelib.domain.access import PLAN_LIMITS
+from chalicelib.domain.audit import Actor
+from chalicelib.domain.errors import NotFoundError, RailyardError, RateLimited
 from chalicelib.observability import logger, metric
 from chalicelib.services.idempotency import Idem, answer_bytes
 
@@ -31,9 +35,10 @@ if TYPE_CHECKING:
     from chalice.app import Request
     from pydantic import BaseModel
 
-    from chalicelib.domain.merchant import ApiKey
+    from chalicelib.domain.access import Caller, Limit
     from chalicelib.domain.model import Tenant
     from chalicelib.services.kit import Kit
+    from chalicelib.storage.limits import Taken
 
 T = TypeVar("T")
 
@@ -51,6 +56,9 @@ _IDS: Mapping[str, tuple[re.Pattern[str], str]] = {
     "account": (re.compile("[A-Za-z0-9_-]{1,64}"), "account_not_found"),
     "account_id": (re.compile("[A-Za-z0-9_-]{1,64}"), "account_not_found"),
     "token_id": (re.compile(f"tok_{_ULID}"), "token_not_found"),
+    "key_id": (re.compile(f"key_{_ULID}"), "key_not_found"),
+    "user_id": (re.compile(f"usr_{_ULID}"), "user_not_found"),
+    "merchant_id": (re.compile("mer_[0-9A-Za-z]{1,64}"), "merchant_not_found"),
 }
 
 
@@ -65,6 +73,7 @@ class Route:
     response: str  # an output model of outputs.py
     status: int
     scope: str | None  # None: no authentication
+    limit: Limit | None  # by address, where there is no authentication
     body: type[BaseModel] | None
     query: type[BaseModel] | None
     idempotent: bool  # needs an Idempotency-Key
@@ -83,27 +92,36 @@ class Call:
     request_id: str
     route: Route
     path: str  # concrete, with checked ids
-    key: ApiKey | None = None
+    headers: Mapping[str, str]  # by lower-case names
+    ip: str  # the address that API Gateway saw
+    caller: Caller | None = None
+    taken: Taken | None = None  # of a rate limit
     idempotency_key: str = ""
     json: Any = field(default=None, repr=False)  # the body as parsed, before validation
 
     @property
     def tenant(self) -> Tenant:
         """Whose world this is; only on authenticated routes."""
-        if self.key is None:
-            msg = f"{self.route.path} is not authenticated"
-            raise RuntimeError(msg)
-        return self.key.tenant
+        return self.who.tenant
 
     @property
-    def key_id(self) -> str:
-        """Which API key asks, for the log; only on authenticated routes."""
-        return self.key.id if self.key else ""
+    def who(self) -> Caller:
+        """Who asks; only on authenticated routes."""
+        if self.caller is None:
+            msg = f"{self.route.path} is not authenticated"
+            raise RuntimeError(msg)
+        return self.caller
+
+    @property
+    def by(self) -> Actor:
+        """Who asks, and from where, for the audit log."""
+        if self.caller is None:
+            return Actor("anybody", "anybody", self.request_id, self.ip)
+        return Actor(self.caller.id, self.caller.kind, self.request_id, self.ip)
 
     def header(self, name: str) -> str | None:
         """A header's value, whatever the case of its name."""
-        value = self.request.headers.get(name)
-        return None if value is None else str(value)
+        return self.headers.get(name.lower())
 
     def once(
         self,
@@ -156,6 +174,7 @@ class Api(Blueprint):
         *,
         methods: Sequence[str] = ("GET",),
         scope: str | None,
+        limit: Limit | None = None,
         response: str,
         status: int = 200,
         body: type[BaseModel] | None = None,
@@ -175,7 +194,7 @@ class Api(Blueprint):
         def decorate(view: Callable[..., Reply]) -> Callable[..., Response]:
             declared = Route(
                 method, path, view.__name__, (view.__doc__ or "").strip().splitlines()[0], response, status, scope,
-                body, query, idempotent, waits, tuple(errors), max_body, raw,
+                limit, body, query, idempotent, waits, tuple(errors), max_body, raw,
             )  # fmt: skip
             self.declared.append(declared)
             handler = self._handler(declared, view)
@@ -197,10 +216,11 @@ class Api(Blueprint):
 
     def _refuse_others(self, path: str, known: Sequence[str]) -> None:
         allow = ", ".join((*known, "OPTIONS"))
-        declared = Route("OPTIONS", path, "options", "", "", 204, None, None, None, False, False, (), 0, True)  # noqa: FBT003
+        declared = Route("OPTIONS", path, "options", "", "", 204, None, None, None, None, False, False, (), 0, True)  # noqa: FBT003
+        scopes = [route.scope for route in self.declared if route.path == path]
 
-        def options(_: Call, **__: str) -> Reply:
-            return Reply(b"", headers={"Allow": allow})
+        def options(call: Call, **__: str) -> Reply:
+            return Reply(b"", headers={"Allow": allow, **browsers.preflight(call.kit, call.headers, known, scopes)})
 
         def refuse(_: Call, **__: str) -> Reply:
             raise Refused(405, "method_not_allowed", f"This path takes {allow}.", headers={"Allow": allow})
@@ -243,19 +263,31 @@ def _answer(
     request_id = request_id_of(request, context)
     logger.thread_safe_clear_keys()
     logger.thread_safe_append_keys(function="api", request_id=request_id)
-    call = Call(wiring.kit(), request, request_id, route, route.path)
+    headers = {name.lower(): str(value) for name, value in request.headers.items()}
+    ip = str((request.context.get("identity") or {}).get("sourceIp") or "")
+    call = Call(wiring.kit(), request, request_id, route, route.path, headers, ip)
     try:
         response = _response(_checked(call, view, ids), route.status)
+        response = browsers.conditional(response, request.method, headers)
     except RailyardError as error:
         response = _refusal(error, request_id)
     except Exception:  # noqa: BLE001 - the last line: whatever it is becomes a 500, logged with its traceback
         logger.exception("%s %s failed", request.method, route.path)
         response = _refusal(internal_error(), request_id)
-    response.headers[REQUEST_ID] = request_id
+    response.headers |= {**browsers.SECURITY, REQUEST_ID: request_id, **_rate_headers(call.taken), **_shared(call)}
     if request.method == "HEAD":
         response.body = ""
     _record(call, response.status_code, ids, (time.perf_counter() - started) * 1000)
     return response
+
+
+def _shared(call: Call) -> dict[str, str]:
+    """What lets a page of another origin read the answer; without it the answer stays as good as it is."""
+    try:
+        return browsers.shared(call.kit, call.headers, call.route.scope)
+    except Exception:  # noqa: BLE001 - the effect stands, and whoever asked must learn of it
+        logger.exception("whether pages of that origin may ask could not be looked up")
+        return {}
 
 
 def _checked(call: Call, view: Callable[..., Reply], ids: Mapping[str, str]) -> Reply:
@@ -267,8 +299,14 @@ def _checked(call: Call, view: Callable[..., Reply], ids: Mapping[str, str]) -> 
     if body and not route.raw:
         parsing.check_json_type(call.header("content-type"))
     if route.scope is not None:
-        call.key = auth.authenticate(call.kit.merchants, call.header("authorization"))
+        call.caller = auth.caller_of(call.kit, call.headers, request.method, call.ip)
         logger.thread_safe_append_keys(merchant_id=call.tenant.merchant_id, mode=call.tenant.mode)
+        plan = call.kit.people.profile(call.tenant.merchant_id).plan
+        _take(call, f"caller/{call.who.id}", PLAN_LIMITS[plan])
+        auth.check_scope(call.kit, call.who, route.scope)
+        browsers.check_origin(call.kit, call.headers, call.who)
+    elif route.limit is not None:
+        _take(call, f"{route.name}/{auth.address_of(call.kit, call.ip)}", route.limit)
     call.path = _concrete(route.path, ids)
     now = call.kit.now()
     given: dict[str, Any] = dict(ids)
@@ -284,6 +322,25 @@ def _checked(call: Call, view: Callable[..., Reply], ids: Mapping[str, str]) -> 
         call.json = parsing.parse_json(body)
         given["body"] = parsing.validated(route.body, call.json, now)
     return view(call, **given)
+
+
+def _take(call: Call, name: str, limit: Limit) -> None:
+    """Take a token of a bucket; raises RateLimited."""
+    call.taken = call.kit.limits.take(name, limit)
+    if not call.taken.is_given:
+        raise RateLimited("requests", call.taken.wait)
+
+
+def _rate_headers(taken: Taken | None) -> dict[str, str]:
+    """As in draft-ietf-httpapi-ratelimit-headers-10: what there is, how much of it is left and when it is full."""
+    if taken is None:
+        return {}
+    seconds = max(1, math.ceil(taken.limit.burst / taken.limit.rate))
+    full = math.ceil((taken.limit.burst - taken.left) / taken.limit.rate)
+    return {
+        "RateLimit-Policy": f'"default";q={taken.limit.burst};w={seconds}',
+        "RateLimit": f'"default";r={taken.left};t={full}',
+    }
 
 
 def _concrete(path: str, ids: Mapping[str, str]) -> str:
@@ -310,8 +367,8 @@ def _record(call: Call, status: int, ids: Mapping[str, str], milliseconds: float
     """One line and one metric per request: no bodies, no query, no headers."""
     method, path = call.request.method, call.route.path
     known: dict[str, Any] = {name: value for name, value in ids.items() if _IDS[name][0].fullmatch(value)}
-    key_id = call.key_id or None
-    logger.info("request", method=method, route=path, status=status, ms=round(milliseconds, 1), key_id=key_id, **known)
+    by = call.caller.id if call.caller else None
+    logger.info("request", method=method, route=path, status=status, ms=round(milliseconds, 1), by=by, **known)
     metric("ApiLatency", milliseconds, "Milliseconds", route=f"{method} {path}", status=str(status))
 
 
@@ -344,5 +401,7 @@ def reshape(request: Request | None, get_response: Callable[[Any], Response]) ->
     request_id = request_id_of(request, getattr(request, "lambda_context", None))
     headers = {name: value for name, value in response.headers.items() if name.lower() != "content-type"}
     return Response(
-        problem_text(error, request_id), {**headers, **problem_headers(error), REQUEST_ID: request_id}, error.status
+        problem_text(error, request_id),
+        {**headers, **problem_headers(error), **browsers.SECURITY, REQUEST_ID: request_id},
+        error.status,
     )

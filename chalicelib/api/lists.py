@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _ULID = "[0-9A-HJKMNP-TV-Z]{26}"
 _ACCOUNT = re.compile("[A-Za-z0-9_-]{1,64}")
+_MERCHANT = re.compile("mer_[0-9A-Za-z]{1,64}")
 _POSITION = re.compile("after:([0-9]{1,8})")
 
 
@@ -42,6 +43,11 @@ def after_id(cursor: str | None, prefix: str) -> str | None:
 def after_account(cursor: str | None) -> str | None:
     """The account id a cursor of the provider accounts stands for; raises Refused (422)."""
     return None if cursor is None else _decode(cursor, _ACCOUNT).group()
+
+
+def after_merchant(cursor: str | None) -> str | None:
+    """The merchant id a cursor of the merchants stands for; raises Refused (422)."""
+    return None if cursor is None else _decode(cursor, _MERCHANT).group()
 
 
 def after_position(cursor: str | None) -> int:

@@ -11,17 +11,24 @@ from pydantic.json_schema import models_json_schema
 from chalicelib.api import (
     VERSION,
     accounts,
+    audit,
+    keys,
     meta,
     orders,
     outputs,
     payments,
+    people,
+    people_outputs,
+    platform,
     providers,
     refunds,
     risk,
     routing,
+    sessions,
     tokens,
     webhooks,
 )
+from chalicelib.api.auth import COOKIE
 from chalicelib.api.http import REQUEST_ID
 from chalicelib.api.idempotency import HEADER, MAX_LENGTH
 from chalicelib.api.problems import CODES, CONTENT_TYPE
@@ -36,22 +43,23 @@ if TYPE_CHECKING:
 
 _BLUEPRINTS = (
     orders.api, payments.api, refunds.api, tokens.api, accounts.api, providers.api, risk.api, routing.api,
-    webhooks.api, meta.api,
+    sessions.api, people.api, keys.api, audit.api, platform.api, webhooks.api, meta.api,
 )  # fmt: skip
 _REF = "#/components/schemas/{model}"
 _PARAMETERS: Mapping[str, str] = {
     "payment_id": "pay_…", "order_id": "order_…", "refund_id": "rf_…", "provider": "razorpay", "account": "acc_…",
-    "account_id": "acc_…", "token_id": "tok_…",
+    "account_id": "acc_…", "token_id": "tok_…", "key_id": "key_…", "user_id": "usr_…", "merchant_id": "mer_…",
 }  # fmt: skip
 _STATUSES: Mapping[int, str] = {
     400: "The request cannot be read, or needs an Idempotency-Key",
-    401: "No API key that is known, or a signature that does not hold",
+    401: "No credentials that are known, or not any more, or a signature that does not hold",
+    403: "Known, and not allowed to do this: its role or key lacks the scope, or the merchant is suspended",
     404: "Not there for this merchant and mode",
     409: "Not possible in the present state, or the first request with this key is still being answered",
     413: "Body too large",
     415: "Body is not JSON",
     422: "A field is wrong, or the key was used with another body",
-    429: "Too many requests on one object; nothing was done",
+    429: "Too many requests; nothing was done",
     500: "Our failure; try again with the same key",
 }
 
@@ -84,12 +92,22 @@ def build(base_url: str) -> dict[str, Any]:
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": base_url}],
-        "security": [{"bearer": []}, {"basic": []}],
+        "security": [{"bearer": []}, {"basic": []}, {"cookie": []}],
         "paths": paths,
         "components": {
             "securitySchemes": {
-                "bearer": {"type": "http", "scheme": "bearer", "description": "A secret key: sk_test_… or sk_live_…"},
-                "basic": {"type": "http", "scheme": "basic", "description": "The secret key as user name."},
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "A key, sk_… or pk_…, or an access token.",
+                },
+                "basic": {"type": "http", "scheme": "basic", "description": "The key as user name."},
+                "cookie": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": COOKIE,
+                    "description": "A page's session; with X-CSRF-Token for everything but GET and HEAD.",
+                },
             },
             "schemas": components,
             "headers": {
@@ -118,11 +136,16 @@ def _schemas(declared: Sequence[Route]) -> dict[str, Any]:
         (model, "validation") for route in declared if (model := route.body) is not None
     ]
     names = dict.fromkeys(["Problem", *(route.response for route in declared if route.response)])
-    shown: list[tuple[type[BaseModel], Any]] = [(getattr(outputs, name), "serialization") for name in names]
+    shown: list[tuple[type[BaseModel], Any]] = [(_output(name), "serialization") for name in names]
     _, schema = models_json_schema(list(dict.fromkeys(taken + shown)), ref_template=_REF)
     made: dict[str, Any] = schema["$defs"]
     made["Problem"]["properties"]["code"]["examples"] = sorted(CODES)
     return made
+
+
+def _output(name: str) -> type[BaseModel]:
+    found: type[BaseModel] = getattr(outputs, name, None) or getattr(people_outputs, name)
+    return found
 
 
 def _operation(route: Route) -> dict[str, Any]:
@@ -189,7 +212,9 @@ def _problems(route: Route) -> set[int]:
     """The errors a route may answer: by what it takes, and what it declares."""
     found = {500, *route.errors}
     if route.scope is not None:
-        found.add(401)
+        found |= {401, 403, 429}
+    if route.limit is not None:
+        found.add(429)
     if route.query is not None or route.body is not None:
         found.add(422)
     if route.body is not None or route.raw:

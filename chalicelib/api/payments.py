@@ -118,12 +118,15 @@ def get_payment(call: Call, payment_id: str) -> Reply:
 
 
 @api.route(
-    f"{_ONE}/verify", methods=["POST"], scope="payments:write", body=schemas.VerifyIn, response="Payment",
+    f"{_ONE}/verify", methods=["POST"], scope="payments:confirm", body=schemas.VerifyIn, response="Payment",
     errors=[404, 409, 429],
 )  # fmt: skip
 def verify_payment(call: Call, payment_id: str, body: schemas.VerifyIn) -> Reply:
     """Check the proof a browser brought back from a provider, then ask the provider."""
-    return Reply(_render(payments.verify(call.kit, call.tenant, payment_id, body.model_extra or {})))
+    shown = _render(payments.verify(call.kit, call.tenant, payment_id, body.model_extra or {}))
+    if call.who.kind == "publishable_key":  # lies open in a browser: what it may know is how the payment stands
+        shown = views.without_details(shown)
+    return Reply(shown)
 
 
 @api.route(
@@ -133,7 +136,7 @@ def verify_payment(call: Call, payment_id: str, body: schemas.VerifyIn) -> Reply
 def capture_payment(call: Call, payment_id: str, body: schemas.CaptureIn) -> Reply:
     """Capture an authorized payment; the provider is asked right after the answer."""
     return call.once(
-        lambda idem: operations.capture(call.kit, call.tenant, payment_id, body.amount, idem),
+        lambda idem: operations.capture(call.kit, call.tenant, payment_id, body.amount, idem, by=call.by),
         lambda accepted: _render(accepted[0]),
     )
 
@@ -144,7 +147,7 @@ def capture_payment(call: Call, payment_id: str, body: schemas.CaptureIn) -> Rep
 )  # fmt: skip
 def cancel_payment(call: Call, payment_id: str, body: schemas.Empty) -> Reply:  # noqa: ARG001 - checked to be empty
     """Cancel a payment that has not succeeded; an authorized one is voided."""
-    return call.once(lambda idem: payments.cancel(call.kit, call.tenant, payment_id, idem), _render)
+    return call.once(lambda idem: payments.cancel(call.kit, call.tenant, payment_id, idem, by=call.by), _render)
 
 
 @api.route(
@@ -160,7 +163,7 @@ def review_payment(call: Call, payment_id: str, body: schemas.ReviewIn) -> Reply
             payment_id,
             approve=body.decision == "approve",
             note=body.note,
-            by=call.key_id,
+            by=call.by,
             idem=idem,
         ),
         _render,
@@ -180,6 +183,7 @@ def resolve_payment(call: Call, payment_id: str, body: schemas.ResolveIn) -> Rep
         outcome=body.outcome,
         provider_reference=body.provider_reference,
         note=body.note,
+        by=call.by,
     )
     return Reply(_render(state))
 
@@ -195,7 +199,8 @@ def create_refund(call: Call, payment_id: str, body: schemas.RefundIn) -> Reply:
         return views.refund(accepted[1])
 
     return call.once(
-        lambda idem: operations.refund(call.kit, call.tenant, payment_id, body.amount, body.reason, idem), render
+        lambda idem: operations.refund(call.kit, call.tenant, payment_id, body.amount, body.reason, idem, by=call.by),
+        render,
     )
 
 

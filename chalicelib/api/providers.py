@@ -30,6 +30,6 @@ def set_provider_breaker(call: Call, provider: str, body: schemas.BreakerIn) -> 
         to=body.state,
         reason=body.reason,
         seconds=body.seconds,
-        by=call.key_id,
+        by=call.by,
     )
     return Reply(views.provider(shown, call.tenant))

@@ -24,5 +24,5 @@ def get_risk(call: Call) -> Reply:
 )  # fmt: skip
 def put_risk(call: Call, body: schemas.RiskIn) -> Reply:
     """Replace the risk rules; what is left out has its default."""
-    stored = rule_books.put_risk(call.kit, call.tenant, body.rules, body.version, by=call.key_id)
+    stored = rule_books.put_risk(call.kit, call.tenant, body.rules, body.version, by=call.by)
     return Reply(views.risk_settings(stored, call.tenant))

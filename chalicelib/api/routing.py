@@ -26,7 +26,7 @@ def get_routing(call: Call) -> Reply:
 def put_routing(call: Call, body: schemas.RoutingIn) -> Reply:
     """Replace the routing rules; what is left out has its default."""
     given = body.model_dump(exclude={"version"}, exclude_unset=True)
-    stored = rule_books.put_routing(call.kit, call.tenant, given, body.version, by=call.key_id)
+    stored = rule_books.put_routing(call.kit, call.tenant, given, body.version, by=call.by)
     return Reply(views.routing_settings(stored, call.tenant))
 
 

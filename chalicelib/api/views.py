@@ -85,6 +85,21 @@ def payment(shown: Payment, route: str | None = None) -> dict[str, object]:
     }
 
 
+def without_details(shown: Mapping[str, object]) -> dict[str, object]:
+    """A payment for whoever holds nothing but a publishable key: how it stands, and nothing of who pays or why."""
+    kind = shown["method"]["type"]  # type: ignore[index]  # a payment's
+    risk = {"decision": shown["risk"]["decision"], "score": 0, "reasons": [], "hits": []}  # type: ignore[index]
+    hidden = {
+        "customer": {},
+        "metadata": {},
+        "description": None,
+        "route": None,
+        "method": {"type": kind},
+        "risk": risk,
+    }
+    return {**shown, **hidden}
+
+
 def method(stored: Mapping[str, str]) -> dict[str, str]:
     """A payment's method; of a card only what people know it by."""
     if stored["type"] != "card":

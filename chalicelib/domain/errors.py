@@ -2,6 +2,8 @@
 
 RailyardError                     what the API shows: code, HTTP status, detail, param
 ├── InvalidRequest       422      a field is wrong; ``param`` names it
+├── Unauthenticated      401      credentials that are missing, wrong or over
+├── Forbidden            403      known, and not allowed to do this
 ├── NotFoundError        404      no such object for this merchant and mode
 ├── StateConflict        409      the object is not in a state that allows this
 ├── Contended            429      too many writers on one object; nothing was written
@@ -12,6 +14,7 @@ PaymentError                      data, not an exception: why a payment or opera
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -88,6 +91,18 @@ class InvalidRequest(RailyardError):
     status = 422
 
 
+class Unauthenticated(RailyardError):
+    """401: credentials that are missing, wrong or over."""
+
+    status = 401
+
+
+class Forbidden(RailyardError):
+    """403: whoever it is may not do this."""
+
+    status = 403
+
+
 class NotFoundError(RailyardError):
     """404: the object does not exist for this merchant and mode."""
 
@@ -119,6 +134,6 @@ class RateLimited(RailyardError):
 
     status = 429
 
-    def __init__(self, what: str) -> None:
-        """``what`` there is too much of."""
-        super().__init__("rate_limited", f"Too many {what}. Slow down.", retry_after=1)
+    def __init__(self, what: str, retry_after: float = 1) -> None:
+        """``what`` there is too much of; ``retry_after`` in seconds."""
+        super().__init__("rate_limited", f"Too many {what}. Slow down.", retry_after=max(1, math.ceil(retry_after)))

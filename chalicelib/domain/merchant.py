@@ -86,12 +86,3 @@ class Merchant:
     def account(self, account_id: str) -> Account | None:
         """The account of that id, if the merchant has it."""
         return next((account for account in self.accounts if account.id == account_id), None)
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """An API key without its secret."""
-
-    id: str
-    tenant: Tenant
-    name: str

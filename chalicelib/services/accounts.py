@@ -14,6 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from chalicelib.domain import ids
+from chalicelib.domain.audit import entry
 from chalicelib.domain.errors import Contended, InvalidRequest, NotFoundError, StateConflict
 from chalicelib.domain.merchant import Account, rotated
 from chalicelib.domain.outcome import NotSent, Unknown
@@ -25,8 +26,10 @@ from chalicelib.storage.vault import TooLong
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
     from typing import NoReturn
 
+    from chalicelib.domain.audit import Actor, Entry
     from chalicelib.domain.errors import PaymentError
     from chalicelib.domain.model import Mode, Tenant
     from chalicelib.providers.base import Connection, Credential
@@ -55,8 +58,8 @@ class ConnectionTest:
     latency_ms: int
 
 
-def connect(kit: Kit, tenant: Tenant, wish: NewAccount, idem: Idem, *, by: str) -> Account:
-    """Write a new account; raises KeyTaken or InvalidRequest. ``by`` names the API key, for the log."""
+def connect(kit: Kit, tenant: Tenant, wish: NewAccount, idem: Idem, *, by: Actor) -> Account:
+    """Write a new account, with its line in the audit log; raises KeyTaken or InvalidRequest."""
     connection = _connection(kit, wish.provider)
     base_url = _base_url(kit, tenant.mode, wish.provider, connection)
     _check(connection, tenant.mode, wish.credentials)
@@ -78,7 +81,13 @@ def connect(kit: Kit, tenant: Tenant, wish: NewAccount, idem: Idem, *, by: str) 
             version=1,
         )
         try:
-            kit.merchants.add_account(tenant, account, now=now, claim=idem.claim(account, account.id, now))
+            kit.merchants.add_account(
+                tenant,
+                account,
+                now=now,
+                claim=idem.claim(account, account.id, now),
+                audit=_line(tenant, "connected", None, account, by, now),
+            )
         except TooLong:
             _refuse_length()
         except Stale:  # another request under the same key is being written
@@ -108,7 +117,7 @@ def connection_of(kit: Kit, account: Account) -> Connection:
 
 
 def rotate(
-    kit: Kit, tenant: Tenant, account_id: str, given: Mapping[str, str], idem: Idem, *, keep_previous: bool, by: str
+    kit: Kit, tenant: Tenant, account_id: str, given: Mapping[str, str], idem: Idem, *, keep_previous: bool, by: Actor
 ) -> Account:
     """Put new credentials in place of those of the same names; the others stay.
 
@@ -135,7 +144,8 @@ def rotate(
             f"{MAX_PREVIOUS} earlier webhook secrets are still accepted. Wait, or drop them: keep_previous false.",
         )
     try:
-        kit.merchants.change_account(tenant, after, now=now, claim=idem.claim(after, account_id, now))
+        line = _line(tenant, "rotated", account, after, by, now)
+        kit.merchants.change_account(tenant, after, now=now, claim=idem.claim(after, account_id, now), audit=line)
     except TooLong:
         _refuse_length()
     except Stale as stale:
@@ -146,7 +156,7 @@ def rotate(
     return after
 
 
-def set_enabled(kit: Kit, tenant: Tenant, account_id: str, *, enabled: bool, by: str) -> Account:
+def set_enabled(kit: Kit, tenant: Tenant, account_id: str, *, enabled: bool, by: Actor) -> Account:
     """Let an account take new charges, or not; raises NotFoundError. Twice is once.
 
     What a disabled account has charged goes on: webhooks, captures, refunds and look-ups.
@@ -157,7 +167,8 @@ def set_enabled(kit: Kit, tenant: Tenant, account_id: str, *, enabled: bool, by:
             return account
         after = replace(account, enabled=enabled, updated_at=kit.now(), version=account.version + 1)
         try:
-            kit.merchants.change_account(tenant, after)
+            line = _line(tenant, "enabled" if enabled else "disabled", account, after, by, kit.now())
+            kit.merchants.change_account(tenant, after, audit=line)
         except Stale:
             pause(kit, number)
             continue
@@ -235,6 +246,24 @@ def _refuse_length() -> NoReturn:
     raise InvalidRequest("invalid_field", "The credentials are too long together.", param="credentials") from None
 
 
-def _log(what: str, account: Account, by: str) -> None:
+def _log(what: str, account: Account, by: Actor) -> None:
     """One line for each change; nothing of it is secret."""
-    logger.info("provider account %s", what, account=account.id, provider=account.provider, key_id=by)
+    logger.info("provider account %s", what, account=account.id, provider=account.provider, by=by.id)
+
+
+def _line(tenant: Tenant, what: str, before: Account | None, after: Account, by: Actor, now: datetime) -> Entry:
+    return entry(
+        tenant.merchant_id, f"provider_account.{what}", after.id, by, now, mode=tenant.mode,
+        before=None if before is None else _noted(before), after=_noted(after),
+    )  # fmt: skip
+
+
+def _noted(account: Account) -> dict[str, object]:
+    """An account as the audit log has it: of its credentials when they changed, never what they are."""
+    return {
+        "provider": account.provider,
+        "name": account.name,
+        "enabled": account.enabled,
+        "rotated_at": None if account.rotated_at is None else account.rotated_at.isoformat(),
+        "version": account.version,
+    }

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from chalicelib.domain.model import Attempt, Change, Payment, PaymentState, Tenant
     from chalicelib.domain.outcome import ChargeLookup, ChargeOutcome
     from chalicelib.domain.routing import Decision
-    from chalicelib.services.kit import Kit
+    from chalicelib.services.kit import Kit, Line
     from chalicelib.storage.store import Mark
 
 A = TypeVar("A")
@@ -227,6 +227,7 @@ def record(
     resolved: bool,
     source: str,
     mark: Mark | None = None,
+    audit: Line | None = None,
 ) -> PaymentState:
     """Commit what a provider said, or failed to say, about an attempt; raises AlreadyApplied with a mark.
 
@@ -245,7 +246,7 @@ def record(
         return _take_in(kit, current, found, answer, resolved=resolved, source=source)
 
     try:
-        after, change = settle(kit, payment.tenant, payment.id, decide, state=state, mark=mark)
+        after, change = settle(kit, payment.tenant, payment.id, decide, state=state, mark=mark, audit=audit)
     except ReferenceTaken as taken:
         if by_hand:
             raise

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chalicelib.domain import experiments
+from chalicelib.domain.audit import SYSTEM, entry
 from chalicelib.domain.model import Tenant
 from chalicelib.observability import logger, metric
 from chalicelib.storage.rule_books import ROUTING
@@ -58,8 +59,11 @@ def guard(kit: Kit, event: Mapping[str, Any]) -> None:
         return
     ended = replace(found, ended_at=kit.now(), ended_because=reason)
     rules = replace(stored.rules, experiments=[ended if one is found else one for one in stored.rules.experiments])
+    line = entry(
+        tenant.merchant_id, "experiment.ended", key, SYSTEM, kit.now(), mode=tenant.mode, after={"reason": reason}
+    )
     try:
-        kit.merchants.change_rules(ROUTING, tenant, rules, stored.version, kit.now())
+        kit.merchants.change_rules(ROUTING, tenant, rules, stored.version, kit.now(), line)
     except Stale:
         return  # somebody else has just changed the rules: the next look decides on what they are now
     logger.error("experiment %s of %s was ended by its guardrail: %s", key, tenant.merchant_id, reason)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from chalicelib.domain import breaker as breakers
 from chalicelib.domain import scoring
+from chalicelib.domain.audit import entry
 from chalicelib.domain.breaker import Breaker, Status
 from chalicelib.domain.charges import SUCCEEDED, WAITING
 from chalicelib.domain.errors import Contended, ErrorClass, InvalidRequest, NotFoundError
@@ -35,6 +36,7 @@ from chalicelib.storage.minutes import Alert, Subject, Tally
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from chalicelib.domain.audit import Actor
     from chalicelib.domain.merchant import Merchant
     from chalicelib.domain.model import Mode, Payment
     from chalicelib.services.kit import Kit
@@ -199,7 +201,7 @@ def force(
     to: Literal["open", "closed", "auto"],
     reason: str,
     seconds: int | None,
-    by: str,
+    by: Actor,
 ) -> ProviderHealth:
     """Hold a breaker open or closed for the merchant's own payments, or leave it to itself (auto).
 
@@ -223,16 +225,21 @@ def force(
             after = held[provider, method] = breakers.force(Breaker(), to, reason, now, until)
         said = "held " + to if to != "auto" else "left to itself"
         version = reading.forced_version + 1
-        change = Change(provider, method, now, said, str(before.status), reason, version, tenant.mode, tenant, by)
-        if kit.health.put(forced_row(tenant, held, reading.forced_version), change):
+        change = Change(provider, method, now, said, str(before.status), reason, version, tenant.mode, tenant, by.id)
+        line = entry(
+            tenant.merchant_id, f"breaker.{'released' if to == 'auto' else 'held'}", f"{provider}/{method}", by, now,
+            mode=tenant.mode, before={"state": str(before.status)},
+            after={"state": str(after.status), "reason": reason, "seconds": seconds},
+        )  # fmt: skip
+        if kit.health.put(forced_row(tenant, held, reading.forced_version), change, line):
             break
         pause(kit, number)
     else:
         raise Contended(f"The breaker of {provider}")
     kit.health.forget()
     logger.warning(
-        "%s: the breaker of %s for %s is %s by %s: %s", tenant.merchant_id, provider, method, to, by, reason,
-        provider=provider, method=method, state=to, key_id=by,
+        "%s: the breaker of %s for %s is %s by %s: %s", tenant.merchant_id, provider, method, to, by.id, reason,
+        provider=provider, method=method, state=to, by=by.id,
     )  # fmt: skip
     if before.status is not after.status:
         metric("BreakerStateChange", provider=provider, method=method, state=str(after.status))

@@ -25,16 +25,17 @@ from chalicelib.services.attempts import (
     record,
     unknown_elsewhere,
 )
-from chalicelib.services.kit import committed, load_state, settle
+from chalicelib.services.kit import committed, line, load_state, settle
 from chalicelib.storage.store import Stale
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from chalicelib.domain.audit import Actor, Entry
     from chalicelib.domain.model import Attempt, Change, Operation, PaymentState, Tenant
     from chalicelib.domain.outcome import ChargeLookup, EffectLookup
     from chalicelib.services.idempotency import Idem
-    from chalicelib.services.kit import Kit
+    from chalicelib.services.kit import Kit, Line
     from chalicelib.storage.store import Mark
 
 _T, _X = OperationType, OperationStatus
@@ -43,7 +44,7 @@ _SOON = 1.0  # seconds until a worker that lost a race looks again
 
 
 def capture(
-    kit: Kit, tenant: Tenant, payment_id: str, amount: int | None, idem: Idem
+    kit: Kit, tenant: Tenant, payment_id: str, amount: int | None, idem: Idem, *, by: Actor
 ) -> tuple[PaymentState, Operation]:
     """Accept a capture of ``amount`` minor units (None: all); raises as ``request_capture``, and KeyTaken."""
 
@@ -51,11 +52,11 @@ def capture(
         partial = kit.provider(state.payment.provider).capabilities.partial_capture if state.payment.provider else False
         return operations.request_capture(state, amount, partial=partial, timing=kit.timing, now=kit.now())
 
-    return _accept(kit, tenant, payment_id, decide, idem)
+    return _accept(kit, tenant, payment_id, decide, idem, "capture.created", by)
 
 
 def refund(
-    kit: Kit, tenant: Tenant, payment_id: str, amount: int | None, reason: str | None, idem: Idem
+    kit: Kit, tenant: Tenant, payment_id: str, amount: int | None, reason: str | None, idem: Idem, *, by: Actor
 ) -> tuple[PaymentState, Operation]:
     """Accept a refund of ``amount`` minor units (None: the rest); raises as ``request_refund``, and KeyTaken."""
 
@@ -63,7 +64,7 @@ def refund(
         partial = kit.provider(state.payment.provider).capabilities.partial_refund if state.payment.provider else False
         return operations.request_refund(state, amount, reason, partial=partial, timing=kit.timing, now=kit.now())
 
-    return _accept(kit, tenant, payment_id, decide, idem)
+    return _accept(kit, tenant, payment_id, decide, idem, "refund.created", by, reason=reason)
 
 
 def get_refund(kit: Kit, tenant: Tenant, refund_id: str) -> Operation:
@@ -81,6 +82,9 @@ def _accept(
     payment_id: str,
     decide: Callable[[PaymentState], tuple[Change, Operation]],
     idem: Idem,
+    action: str,
+    by: Actor,
+    **said: object,
 ) -> tuple[PaymentState, Operation]:
     accepted: list[Operation] = []
 
@@ -89,12 +93,17 @@ def _accept(
         accepted[:] = [operation]
         return change
 
+    def audit(before: PaymentState, after: PaymentState) -> Entry:
+        (operation,) = accepted
+        return line(kit, tenant, action, by, lambda _: operation.id, amount=operation.amount, **said)(before, after)
+
     after, _ = settle(
         kit,
         tenant,
         payment_id,
         change_of,
         claim=lambda made: idem.claim((made, accepted[0]), accepted[0].id, kit.now()),
+        audit=audit,
     )
     return after, accepted[0]
 
@@ -183,6 +192,7 @@ def record_answer(
     *,
     source: str,
     mark: Mark | None = None,
+    audit: Line | None = None,
 ) -> PaymentState:
     """Commit what a provider said, or failed to say, about an operation; raises AlreadyApplied with a mark."""
     if isinstance(answer, Effect) and _is_other_money(operation, _attempt(state, operation), answer):
@@ -227,7 +237,7 @@ def record_answer(
             current, found, answer.error, answer.exchange, timing=kit.timing, now=now, is_over=is_over(found)
         )
 
-    after, change = settle(kit, state.payment.tenant, state.payment.id, decide, state=state, mark=mark)
+    after, change = settle(kit, state.payment.tenant, state.payment.id, decide, state=state, mark=mark, audit=audit)
     if change is None and isinstance(answer, Effect) and answer.status is EffectStatus.PENDING:
         still = after.operation(operation.id)
         if still is not None and still.status in OPERATION_OPEN:
@@ -283,20 +293,26 @@ def _attempt(state: PaymentState, operation: Operation) -> Attempt:
 
 
 def close_operation(
-    kit: Kit, state: PaymentState, operation: Operation, outcome: str, provider_reference: str | None, note: str
+    kit: Kit,
+    state: PaymentState,
+    operation: Operation,
+    outcome: str,
+    provider_reference: str | None,
+    note: str,
+    audit: Line,
 ) -> PaymentState:
     """Close an operation that waits for a person: by the provider's word if it has one, else by theirs."""
     about = _attempt(state, operation)
     said = _ask(kit, state, operation, about)
     if isinstance(said, Charge) and said.status in (ChargeStatus.SUCCEEDED, ChargeStatus.CANCELED):
-        after = record(kit, state, about, said, resolved=False, source="resolve")
+        after = record(kit, state, about, said, resolved=False, source="resolve", audit=audit)
         now_is = after.operation(operation.id)
         if now_is is None or now_is.status is not _X.MANUAL_REVIEW:
             return after
         state = after
     failed_reversal = operation.type is _T.REVERSAL and isinstance(said, Effect) and said.status is EffectStatus.FAILED
     if isinstance(said, Effect) and said.status is not EffectStatus.PENDING and not failed_reversal:
-        return record_answer(kit, state, operation, said, source="resolve")
+        return record_answer(kit, state, operation, said, source="resolve", audit=audit)
     if isinstance(said, Effect) and not failed_reversal:  # the provider is still deciding, and nobody can for it
         return state
     error = PaymentError(ErrorClass.CONFLICT, ErrorCode.CONFLICT, f"Closed by hand: {note}"[:200])
@@ -305,7 +321,7 @@ def close_operation(
         provider_reference,
         error=None if outcome == "succeeded" else error,
     )
-    return record_answer(kit, state, operation, by_hand, source=f"operator: {note[:200]}")
+    return record_answer(kit, state, operation, by_hand, source=f"operator: {note[:200]}", audit=audit)
 
 
 def _ask(kit: Kit, state: PaymentState, operation: Operation, about: Attempt) -> EffectLookup | ChargeLookup:

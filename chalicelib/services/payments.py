@@ -29,7 +29,7 @@ from chalicelib.observability import logger, metric
 from chalicelib.providers.base import BadSignature
 from chalicelib.services import screening
 from chalicelib.services.attempts import account_of, alarm_mismatch, asked_by, charge_ref, close_unpaid, look_up, record
-from chalicelib.services.kit import committed, load_state, pause, settle
+from chalicelib.services.kit import committed, line, load_state, pause, settle
 from chalicelib.services.operations import close_operation
 from chalicelib.services.tokens import resolved
 from chalicelib.storage.queues import StartFailed
@@ -39,10 +39,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from datetime import datetime
 
+    from chalicelib.domain.audit import Actor
     from chalicelib.domain.merchant import Merchant
     from chalicelib.domain.model import Attempt, Change, Order, Tenant
     from chalicelib.services.idempotency import Idem
-    from chalicelib.services.kit import Kit
+    from chalicelib.services.kit import Kit, Line
 
 _RACES = 60  # a hundred payments of one card at once must all get through, see docs/decisions/0016
 _P = PaymentStatus
@@ -230,7 +231,7 @@ def verify(kit: Kit, tenant: Tenant, payment_id: str, proof: Mapping[str, str]) 
     return current
 
 
-def cancel(kit: Kit, tenant: Tenant, payment_id: str, idem: Idem) -> PaymentState:
+def cancel(kit: Kit, tenant: Tenant, payment_id: str, idem: Idem, *, by: Actor) -> PaymentState:
     """Cancel a payment: at once where nothing is held, by a void where money is held.
 
     Raises NotFoundError, StateConflict, KeyTaken. A payment that waits for its customer is asked
@@ -262,8 +263,9 @@ def cancel(kit: Kit, tenant: Tenant, payment_id: str, idem: Idem) -> PaymentStat
         return lifecycle.give_up(now_state, _P.CANCELED, kit.timing, kit.now(), by="merchant")
 
     after, _ = settle(
-        kit, tenant, payment_id, decide, state=current, claim=lambda made: idem.claim(made, payment_id, kit.now())
-    )
+        kit, tenant, payment_id, decide, state=current, claim=lambda made: idem.claim(made, payment_id, kit.now()),
+        audit=line(kit, tenant, "payment.canceled", by),
+    )  # fmt: skip
     if after.payment.status is _P.CANCELED:
         _close_unpaid(kit, before)
     return after
@@ -276,21 +278,25 @@ def _close_unpaid(kit: Kit, before: PaymentState) -> None:
 
 
 def review(
-    kit: Kit, tenant: Tenant, payment_id: str, *, approve: bool, note: str | None, by: str, idem: Idem
+    kit: Kit, tenant: Tenant, payment_id: str, *, approve: bool, note: str | None, by: Actor, idem: Idem
 ) -> PaymentState:
     """Approve or reject a doubtful payment; raises NotFoundError, StateConflict, KeyTaken.
 
-    The event says who decided: ``by`` names the API key.
+    The event and the audit log say who decided.
     """
 
     def decide(now_state: PaymentState) -> Change:
         if now_state.payment.status is not _P.REQUIRES_REVIEW:
             raise StateConflict("payment_not_in_review", f"The payment is {now_state.payment.status}.")
         if approve:
-            return lifecycle.approve(now_state, kit.timing, kit.now(), note, by=by)
-        return lifecycle.reject(now_state, kit.now(), note, by=by)
+            return lifecycle.approve(now_state, kit.timing, kit.now(), note, by=by.id)
+        return lifecycle.reject(now_state, kit.now(), note, by=by.id)
 
-    after, _ = settle(kit, tenant, payment_id, decide, claim=lambda made: idem.claim(made, payment_id, kit.now()))
+    action = "payment.approved" if approve else "payment.rejected"
+    after, _ = settle(
+        kit, tenant, payment_id, decide, claim=lambda made: idem.claim(made, payment_id, kit.now()),
+        audit=line(kit, tenant, action, by, note=note),
+    )  # fmt: skip
     if approve:
         start(kit, after.payment)
     return after
@@ -304,6 +310,7 @@ def close(
     outcome: Literal["succeeded", "failed"],
     provider_reference: str | None,
     note: str,
+    by: Actor,
 ) -> PaymentState:
     """Close a manual review, of an attempt or an operation, by hand. The provider is asked first, and
     if it can say, its word counts.
@@ -312,13 +319,15 @@ def close(
     InvalidRequest (a success needs the provider's reference, and not another payment's).
     """
     current = load_state(kit, tenant, payment_id)
+    said = {"outcome": outcome, "provider_reference": provider_reference, "note": note}
+    audit = line(kit, tenant, "payment.resolved", by, None, **said)
     about = current.open_attempt
     reviewed = next((o for o in current.operations if o.status is OperationStatus.MANUAL_REVIEW), None)
     if about is not None and about.status is AttemptStatus.MANUAL_REVIEW:
-        after = _close_attempt(kit, current, about, outcome, provider_reference, note)
+        after = _close_attempt(kit, current, about, outcome, provider_reference, note, audit)
         is_closed = after.open_attempt is None or after.open_attempt.status is not AttemptStatus.MANUAL_REVIEW
     elif reviewed is not None:
-        after = close_operation(kit, current, reviewed, outcome, provider_reference, note)
+        after = close_operation(kit, current, reviewed, outcome, provider_reference, note, audit)
         now_is = after.operation(reviewed.id)
         is_closed = now_is is None or now_is.status is not OperationStatus.MANUAL_REVIEW
     else:
@@ -332,7 +341,13 @@ def close(
 
 
 def _close_attempt(
-    kit: Kit, current: PaymentState, about: Attempt, outcome: str, provider_reference: str | None, note: str
+    kit: Kit,
+    current: PaymentState,
+    about: Attempt,
+    outcome: str,
+    provider_reference: str | None,
+    note: str,
+    audit: Line,
 ) -> PaymentState:
     answer = look_up(kit, current, about)
     if isinstance(answer, Charge) and answer.status not in (ChargeStatus.PENDING, ChargeStatus.ACTION_REQUIRED):
@@ -341,10 +356,10 @@ def _close_attempt(
         except Mismatch as mismatch:  # it talks about other money: it cannot say, and a person must
             alarm_mismatch(current.payment.id, about, mismatch)
         else:
-            return record(kit, current, about, answer, resolved=False, source="resolve")
+            return record(kit, current, about, answer, resolved=False, source="resolve", audit=audit)
     by_hand = _by_hand(about, outcome, provider_reference, note)
     try:
-        return record(kit, current, about, by_hand, resolved=False, source=f"operator: {note[:200]}")
+        return record(kit, current, about, by_hand, resolved=False, source=f"operator: {note[:200]}", audit=audit)
     except ReferenceTaken as taken:
         raise InvalidRequest(
             "provider_reference_taken", "Another payment has this provider reference.", param="provider_reference"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from chalicelib.domain import risk_settings, routing_settings
+from chalicelib.domain.audit import entry
 from chalicelib.domain.errors import InvalidRequest, StateConflict
 from chalicelib.observability import logger
 from chalicelib.storage.rule_books import RISK, ROUTING
@@ -17,6 +18,7 @@ from chalicelib.storage.store import Stale
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from chalicelib.domain.audit import Actor
     from chalicelib.domain.model import Tenant
     from chalicelib.domain.risk import RiskRules
     from chalicelib.domain.routing_rules import RoutingSettings
@@ -32,11 +34,11 @@ def risk(kit: Kit, tenant: Tenant) -> Stored[RiskRules]:
     return kit.merchants.rules(RISK, tenant)
 
 
-def put_risk(kit: Kit, tenant: Tenant, given: object, version: int, *, by: str) -> Stored[RiskRules]:
+def put_risk(kit: Kit, tenant: Tenant, given: object, version: int, *, by: Actor) -> Stored[RiskRules]:
     """Replace the rules that have that version by ``given`` (JSON); what it leaves out has its default.
 
     Raises InvalidRequest naming the first wrong field, or StateConflict if the rules are of another
-    version by now; then those in force stay. ``by`` names the API key, for the log.
+    version by now; then those in force stay. ``by`` goes into the audit log, with both.
     """
     rules = under("rules", lambda: risk_settings.parse(given))
     return _put(kit, RISK, tenant, rules, version, risk_settings.to_dict, by)
@@ -47,7 +49,7 @@ def routing(kit: Kit, tenant: Tenant) -> Stored[RoutingSettings]:
     return kit.merchants.rules(ROUTING, tenant)
 
 
-def put_routing(kit: Kit, tenant: Tenant, given: object, version: int, *, by: str) -> Stored[RoutingSettings]:
+def put_routing(kit: Kit, tenant: Tenant, given: object, version: int, *, by: Actor) -> Stored[RoutingSettings]:
     """As ``put_risk``, of the routing rules; they may only name accounts and providers that the merchant has."""
     return _put(kit, ROUTING, tenant, read_routing(kit, tenant, given), version, routing_settings.to_dict, by)
 
@@ -74,20 +76,24 @@ def under(field: str, read: Callable[[], T]) -> T:
 
 
 def _put(
-    kit: Kit, book: Book[T], tenant: Tenant, rules: T, version: int, shown: Callable[[T], Mapping[str, Any]], by: str
+    kit: Kit, book: Book[T], tenant: Tenant, rules: T, version: int, shown: Callable[[T], Mapping[str, Any]], by: Actor
 ) -> Stored[T]:
     before = kit.merchants.rules(book, tenant)
     if rules == before.rules:
         return before
     if version != before.version:
         raise _changed(book)
+    old, new, now = shown(before.rules), shown(rules), kit.now()
+    line = entry(
+        tenant.merchant_id, f"{book.name}.changed", tenant.merchant_id, by, now, mode=tenant.mode,
+        before={**old, "version": before.version}, after={**new, "version": before.version + 1},
+    )  # fmt: skip
     try:
-        after = kit.merchants.change_rules(book, tenant, rules, before.version, kit.now())
+        after = kit.merchants.change_rules(book, tenant, rules, before.version, now, line)
     except Stale as stale:
         raise _changed(book) from stale
-    old, new = shown(before.rules), shown(rules)
     fields = [name for name, value in new.items() if value != old[name]]
-    logger.info("%s rules changed", book.name, version=after.version, fields=fields, key_id=by)
+    logger.info("%s rules changed", book.name, version=after.version, fields=fields, by=by.id)
     return after
 
 

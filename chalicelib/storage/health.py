@@ -15,7 +15,7 @@ from pynamodb.exceptions import PynamoDBException
 
 from chalicelib.domain.breaker import Breaker
 from chalicelib.domain.scoring import Tally
-from chalicelib.storage import items, mapping
+from chalicelib.storage import audits, items, mapping
 from chalicelib.storage.items import ChangeItem, HealthItem
 from chalicelib.storage.store import put_if, together
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from pynamodb.transactions import TransactWrite
 
+    from chalicelib.domain.audit import Entry
     from chalicelib.domain.model import Mode, Tenant
 
 _BATCH = 100  # BatchGetItem's limit
@@ -66,7 +67,7 @@ class Change(NamedTuple):
     version: int
     mode: Mode
     tenant: Tenant | None = None  # who holds it; None where it is everybody's
-    by: str | None = None  # the key that said so
+    by: str | None = None  # the key or person that said so
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +149,9 @@ class Health:
             raise Unavailable(str(error)) from error
         return Breaker.from_dict(item.body or {})
 
-    def put(self, row: Row, change: Change | None = None) -> bool:
-        """Write a row, and with it the change that it makes; False if it has changed since it was read.
+    def put(self, row: Row, change: Change | None = None, audit: Entry | None = None) -> bool:
+        """Write a row, and with it the change that it makes and who wanted it; False if it has changed since it was
+        read.
 
         Raises Unavailable.
         """
@@ -160,6 +162,8 @@ class Health:
             def write(transaction: TransactWrite) -> None:
                 transaction.save(*to_item(row))
                 transaction.save(*change_item(change))
+                if audit is not None:
+                    transaction.save(*audits.write(audit))
 
             return together(write)
 

@@ -346,6 +346,31 @@ class WindowItem(GuardsItem, discriminator="window"):
     version = NumberAttribute()
 
 
+class SessionItem(GuardsItem, discriminator="session"):
+    """pk = session/{id}, sk = session: somebody signed in; of secrets only hashes."""
+
+    session_kind = UnicodeAttribute()
+    merchant_id = UnicodeAttribute()
+    user_id = UnicodeAttribute()
+    secret = UnicodeAttribute()
+    previous = UnicodeAttribute(null=True)
+    created_at = UTCDateTimeAttribute()
+
+
+class TriesItem(GuardsItem, discriminator="tries"):
+    """pk = tries/{keyed hash of an email}, sk = tries: wrong passwords of late."""
+
+    tries = NumberAttribute()
+    next_at = NumberAttribute()
+    version = NumberAttribute()
+
+
+class BucketItem(GuardsItem, discriminator="bucket"):
+    """pk = bucket/{name}, sk = bucket: a token bucket, see domain/buckets.py."""
+
+    full_at = NumberAttribute()
+
+
 # -- merchants -------------------------------------------------------------------------------------
 
 
@@ -370,6 +395,92 @@ class ApiKeyItem(MerchantsItem, discriminator="api_key"):
     hint = UnicodeAttribute()
     created_at = UTCDateTimeAttribute()
     revoked_at = UTCDateTimeAttribute(null=True)
+    key_kind = UnicodeAttribute(null=True)  # absent: secret
+    scopes = JSON(null=True)  # absent: all that a key of its kind can have
+    expires_at = NumberAttribute(null=True)  # epoch seconds; set when it is rotated out
+
+
+class ApiKeyEntryItem(MerchantsItem, discriminator="api_key_entry"):
+    """pk = keys/{merchant}, sk = {mode}#{id}: the key as its merchant sees it, and where its own row is."""
+
+    id = UnicodeAttribute()
+    mode = UnicodeAttribute()
+    name = UnicodeAttribute()
+    hint = UnicodeAttribute()
+    key_kind = UnicodeAttribute()
+    scopes = JSON(null=True)
+    digest = UnicodeAttribute()
+    created_at = UTCDateTimeAttribute()
+    revoked_at = UTCDateTimeAttribute(null=True)
+    expires_at = NumberAttribute(null=True)
+    replaces = UnicodeAttribute(null=True)
+    last_used_at = NumberAttribute(null=True)  # epoch seconds, to the hour or so
+    version = NumberAttribute()
+
+
+class ProfileItem(MerchantsItem, discriminator="profile"):
+    """pk = merchant/{id}, sk = merchant."""
+
+    name = UnicodeAttribute()
+    plan = UnicodeAttribute()
+    origins = JSON(null=True)
+    suspended = BooleanAttribute(null=True)
+    created_at = UTCDateTimeAttribute(null=True)
+    updated_at = UTCDateTimeAttribute(null=True)
+    version = NumberAttribute()
+
+
+class MerchantRow(MerchantsItem, discriminator="merchant_row"):
+    """pk = merchants, sk = {merchant}: that it is there, for the platform's own list."""
+
+
+class OriginItem(MerchantsItem, discriminator="origin"):
+    """pk = origin/{origin}, sk = {merchant}: whose web pages may ask from there."""
+
+
+class UserItem(MerchantsItem, discriminator="user"):
+    """pk = users/{merchant}, sk = user#{id}; what tells who it is lies sealed."""
+
+    id = UnicodeAttribute()
+    sealed = BinaryAttribute(legacy_encoding=False)  # email and name
+    role = UnicodeAttribute()
+    status = UnicodeAttribute()
+    password = UnicodeAttribute(null=True)
+    invite = UnicodeAttribute(null=True)
+    invite_until = UTCDateTimeAttribute(null=True)
+    signed_out_at = UTCDateTimeAttribute(null=True)
+    created_at = UTCDateTimeAttribute()
+    updated_at = UTCDateTimeAttribute()
+    version = NumberAttribute()
+
+
+class EmailItem(MerchantsItem, discriminator="email"):
+    """pk = email/{keyed hash}, sk = email: whose it is; an email signs in one person."""
+
+    merchant_id = UnicodeAttribute()
+    user_id = UnicodeAttribute()
+
+
+class AuditItem(MerchantsItem, discriminator="audit"):
+    """pk = audit/{merchant}, sk = {id}: one line of the audit log; written once."""
+
+    id = UnicodeAttribute()
+    action = UnicodeAttribute()
+    object_id = UnicodeAttribute()
+    mode = UnicodeAttribute(null=True)
+    actor_id = UnicodeAttribute()
+    actor_kind = UnicodeAttribute()
+    request_id = UnicodeAttribute(null=True)
+    ip = UnicodeAttribute(null=True)
+    created_at = UTCDateTimeAttribute()
+    changes = BinaryAttribute(legacy_encoding=False, null=True)  # zlib of JSON: before and after
+
+
+class PlatformItem(MerchantsItem, discriminator="platform"):
+    """pk = platform, sk = secrets: what signs access tokens and hashes emails, sealed."""
+
+    sealed = BinaryAttribute(legacy_encoding=False)
+    version = NumberAttribute()
 
 
 class SettingsItem(MerchantsItem, discriminator="settings"):
@@ -529,8 +640,13 @@ _TABLES: dict[str, tuple[type[Model], ...]] = {
         PaymentsItem, _Indexed, OrderItem, PaymentItem, AttemptItem, OperationItem, EventItem, JournalItem,
         ReferenceItem, OrphanItem, PaymentsRow,
     ),
-    "guards": (GuardsItem, IdempotencyItem, MarkItem, SlotItem, TokenItem, WindowItem),
-    "merchants": (MerchantsItem, ApiKeyItem, SettingsItem, RiskItem, RoutingItem, AccountItem, AccountOwnerItem),
+    "guards": (
+        GuardsItem, IdempotencyItem, MarkItem, SlotItem, TokenItem, WindowItem, SessionItem, TriesItem, BucketItem,
+    ),
+    "merchants": (
+        MerchantsItem, ApiKeyItem, ApiKeyEntryItem, SettingsItem, RiskItem, RoutingItem, AccountItem, AccountOwnerItem,
+        ProfileItem, MerchantRow, OriginItem, UserItem, EmailItem, AuditItem, PlatformItem,
+    ),
     "deliveries": (DeliveryItem, DeliveriesRow),
     "stats": (StatsItem, HealthItem, MinuteItem, WatchedItem, AlertItem, ChangeItem),
 }  # fmt: skip

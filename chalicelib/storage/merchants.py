@@ -1,48 +1,35 @@
-"""Merchants, their API keys, provider accounts and settings, cached per execution environment."""
+"""Merchants, their provider accounts and settings, cached per execution environment."""
 
 from __future__ import annotations
 
-import hashlib
 import secrets
-import zlib
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pynamodb.exceptions import DoesNotExist
 
 from chalicelib.domain import risk_settings
-from chalicelib.domain.ids import new_id
-from chalicelib.domain.merchant import ApiKey, Merchant
+from chalicelib.domain.merchant import Merchant
 from chalicelib.domain.model import Mode, Tenant
-from chalicelib.storage import accounts, items
-from chalicelib.storage.items import AccountItem, AccountOwnerItem, ApiKeyItem, MerchantsItem, SettingsItem
+from chalicelib.storage import accounts, audits, items
+from chalicelib.storage.cache import Cache
+from chalicelib.storage.items import AccountItem, AccountOwnerItem, MerchantsItem, SettingsItem
 from chalicelib.storage.queries import Page
 from chalicelib.storage.rule_books import RISK, ROUTING, Stored
-from chalicelib.storage.store import Stale, put_if, write_claimed
+from chalicelib.storage.store import Stale, put_if, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from chalicelib.domain.audit import Entry
     from chalicelib.domain.merchant import Account
     from chalicelib.storage.rule_books import Book
     from chalicelib.storage.store import Claim
     from chalicelib.storage.vault import Vault
 
 T = TypeVar("T")
-_CHECKSUM_LENGTH = 8
-_SECRET_BYTES = 32  # 256 bits
+_LOOKUP_BYTES = 32
 _FIRST_RISK_FIELDS = ("max_amount", "blocked_countries", "review_countries", "review_score", "block_score")
-
-
-def _checksum(text: str) -> str:
-    return f"{zlib.crc32(text.encode()):0{_CHECKSUM_LENGTH}x}"
-
-
-def _looks_like_key(secret: str) -> bool:
-    """Whether a key's checksum holds: typing errors and guesses cost no read."""
-    return secret.startswith(("sk_test_", "sk_live_")) and secret[-_CHECKSUM_LENGTH:] == _checksum(
-        secret[:-_CHECKSUM_LENGTH]
-    )
 
 
 class AccountTaken(Exception):
@@ -50,27 +37,19 @@ class AccountTaken(Exception):
 
 
 class Merchants:
-    """Reads merchants through a cache of ``ttl`` seconds, so that a revoked key dies within that time."""
+    """Reads merchants through a cache of ``ttl`` seconds."""
 
     def __init__(self, prefix: str, vault: Vault, clock: Callable[[], datetime], ttl: float) -> None:
         """``clock`` gives the current time."""
         items.bind(prefix)
         self._vault = vault
         self._clock = clock
-        self._ttl = ttl
-        self._cache: dict[tuple[str, ...], tuple[float, Any]] = {}
+        self._cache = Cache(clock, ttl)
         self._reread: dict[str, float] = {}  # of accounts that exist, so it stays small
-
-    def authenticate(self, secret: str) -> ApiKey | None:
-        """The API key whose secret this is; None if there is none or it is revoked."""
-        if not _looks_like_key(secret):
-            return None
-        digest = hashlib.sha256(secret.encode()).hexdigest()
-        return self._cached(("key", digest), lambda: self._read_key(digest))
 
     def get(self, tenant: Tenant) -> Merchant:
         """A merchant's settings in one mode; raises LookupError if there are none."""
-        merchant = self._cached(("merchant", *tenant), lambda: self._read_merchant(tenant))
+        merchant = self._cache.get(("merchant", *tenant), lambda: self._read_merchant(tenant))
         if merchant is None:
             msg = f"merchant {tenant.merchant_id} has no {tenant.mode} settings"
             raise LookupError(msg)
@@ -78,26 +57,7 @@ class Merchants:
 
     def owner_of_account(self, account_id: str) -> Tenant | None:
         """Whose provider account this is; None if nobody's."""
-        return self._cached(("account", account_id), lambda: self._read_owner(account_id))
-
-    def _cached(self, key: tuple[str, ...], read: Callable[[], T | None]) -> T | None:
-        now = self._clock().timestamp()
-        hit = self._cache.get(key)
-        if hit is not None and now - hit[0] < self._ttl:
-            value: T | None = hit[1]
-            return value
-        value = read()
-        if value is not None:  # what does not exist is not cached: floods of wrong keys would fill the memory
-            self._cache[key] = (now, value)
-        return value
-
-    def _read_key(self, digest: str) -> ApiKey | None:
-        try:
-            item = ApiKeyItem.get(f"key/{digest}", "key")
-        except DoesNotExist:
-            return None
-        is_revoked = item.attribute_values.get("revoked_at") is not None
-        return None if is_revoked else ApiKey(item.id, Tenant(item.merchant_id, _mode(item.mode)), item.name)
+        return self._cache.get(("account", account_id), lambda: self._read_owner(account_id))
 
     def _read_owner(self, account_id: str) -> Tenant | None:
         try:
@@ -163,17 +123,18 @@ class Merchants:
         page = [accounts.from_item(self._vault, tenant, row, self._clock()) for row in found[:limit]]
         return Page(page, page[-1].id if len(found) > limit else None)
 
-    def add_account(self, tenant: Tenant, account: Account, *, now: datetime, claim: Claim) -> None:
+    def add_account(self, tenant: Tenant, account: Account, *, now: datetime, claim: Claim, audit: Entry) -> None:
         """Write a new account and the key of the request that made it, or nothing.
 
         Raises KeyTaken, Stale or TooLong.
         """
         new = [accounts.to_item(self._vault, tenant, account), accounts.to_owner_item(tenant, account.id)]
-        write_claimed([(item, MerchantsItem.pk.does_not_exist()) for item in new], now=now, claim=claim)
-        self._cache.clear()
+        writes = [(item, MerchantsItem.pk.does_not_exist()) for item in new]
+        write_all([*writes, audits.write(audit)], now=now, claim=claim)
+        self._cache.forget()
 
     def change_account(
-        self, tenant: Tenant, account: Account, *, now: datetime | None = None, claim: Claim | None = None
+        self, tenant: Tenant, account: Account, *, audit: Entry, now: datetime | None = None, claim: Claim | None = None
     ) -> None:
         """Write an account's next version, and with it the key of the request that asked for it, if it has one.
 
@@ -182,11 +143,8 @@ class Merchants:
         before = account.version - 1
         known = AccountItem.version == before if before else AccountItem.version.does_not_exist()
         item, condition = accounts.to_item(self._vault, tenant, account), AccountItem.pk.exists() & known
-        if claim is not None and now is not None:
-            write_claimed([(item, condition)], now=now, claim=claim)
-        elif not put_if(item, condition):
-            raise Stale(account.id)
-        self._cache.clear()
+        write_all([(item, condition), audits.write(audit)], now=now, claim=claim)
+        self._cache.forget()
 
     # -- rules ---------------------------------------------------------------------------------
 
@@ -202,11 +160,13 @@ class Merchants:
             raise LookupError(msg) from None
         return Stored(book.earlier(settings))
 
-    def change_rules(self, book: Book[T], tenant: Tenant, rules: T, before: int, now: datetime) -> Stored[T]:
+    def change_rules(
+        self, book: Book[T], tenant: Tenant, rules: T, before: int, now: datetime, audit: Entry
+    ) -> Stored[T]:
         """Write the version after ``before``; raises Stale if the rules have another version by now."""
         after = Stored(rules, before + 1, now)
-        book.write(tenant, after)
-        self._cache.clear()
+        write_all([book.to_write(tenant, after), audits.write(audit)])
+        self._cache.forget()
         return after
 
     # -- set-up --------------------------------------------------------------------------------
@@ -228,7 +188,7 @@ class Merchants:
             if merchant.webhook_secret
             else None,
             sealed_lookup_key=seal(
-                tenant, "lookup_key", {"key": (merchant.lookup_key or secrets.token_bytes(32)).hex()}
+                tenant, "lookup_key", {"key": (merchant.lookup_key or secrets.token_bytes(_LOOKUP_BYTES)).hex()}
             ),
             # For the release before: it reads no other rules, and none but these.
             risk={name: chosen[name] for name in _FIRST_RISK_FIELDS if name in chosen},
@@ -240,33 +200,19 @@ class Merchants:
             if not put_if(accounts.to_owner_item(tenant, account.id), AccountOwnerItem.pk.does_not_exist() | ours):
                 raise AccountTaken(account.id)
             accounts.to_item(self._vault, tenant, account).save()
-        self._cache.clear()
+        self._cache.forget()
 
     def _save_rules(self, book: Book[T], tenant: Tenant, rules: T) -> None:
         stored = self.rules(book, tenant)
         if stored.rules != rules:
-            book.write(tenant, Stored(rules, stored.version + 1))
+            row, known = book.to_write(tenant, Stored(rules, stored.version + 1))
+            if not put_if(row, known):
+                raise Stale(f"the {book.name} rules of {tenant.merchant_id}")
 
-    def create_key(self, tenant: Tenant, name: str) -> str:
-        """Make an API key and return its secret: the only time it can be seen."""
-        now = self._clock()
-        body = f"sk_{tenant.mode}_{secrets.token_hex(_SECRET_BYTES)}"
-        secret = body + _checksum(body)
-        self.save_key(tenant, name, secret, now)
-        return secret
-
-    def save_key(self, tenant: Tenant, name: str, secret: str, now: datetime) -> None:
-        """Store a key's hash."""
-        ApiKeyItem(
-            f"key/{hashlib.sha256(secret.encode()).hexdigest()}",
-            "key",
-            id=new_id("key", now),
-            merchant_id=tenant.merchant_id,
-            mode=tenant.mode,
-            name=name,
-            hint=f"{secret[:12]}…{secret[-4:]}",
-            created_at=now,
-        ).save()
+    def new_settings(self, tenant: Tenant, name: str) -> SettingsItem:
+        """The row of a merchant that has nothing set yet, with a key of its own for what is looked up by hash."""
+        key = self._vault.seal(tenant, "lookup_key", {"key": secrets.token_bytes(_LOOKUP_BYTES).hex()})
+        return SettingsItem(tenant.merchant_id, f"settings#{tenant.mode}", name=name, sealed_lookup_key=key)
 
 
 def _mode(text: str) -> Mode:

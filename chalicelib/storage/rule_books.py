@@ -12,7 +12,6 @@ from chalicelib.domain.risk import RiskRules
 from chalicelib.domain.routing_rules import RoutingSettings, Rule, When
 from chalicelib.observability import logger, metric
 from chalicelib.storage.items import RiskItem, RoutingItem
-from chalicelib.storage.store import Stale, put_if
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -51,14 +50,13 @@ class Book(Generic[T]):
             return None
         return Stored(self.from_stored(item.rules or {}), int(item.version), item.updated_at)
 
-    def write(self, tenant: Tenant, stored: Stored[T]) -> None:
-        """Write rules of the version after the one they were made from; raises Stale if that is not there any more."""
+    def to_write(self, tenant: Tenant, stored: Stored[T]) -> tuple[RiskItem | RoutingItem, Any]:
+        """Rules as stored, on condition that those before them are in force."""
         before = stored.version - 1
         known = self.item.version == before if before else self.item.pk.does_not_exist()
         rules = self.to_stored(stored.rules) or None
         row = self.item(*self._key(tenant), rules=rules, version=stored.version, updated_at=stored.updated_at)
-        if not put_if(row, known):
-            raise Stale(f"the {self.name} rules of {tenant.merchant_id}")
+        return row, known
 
     def _key(self, tenant: Tenant) -> tuple[str, str]:
         return f"{self.name}/{tenant.merchant_id}", f"{self.name}#{tenant.mode}"

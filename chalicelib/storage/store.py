@@ -23,13 +23,12 @@ from pynamodb.exceptions import PutError, PynamoDBException, TransactWriteError,
 from pynamodb.transactions import TransactWrite
 
 from chalicelib.domain.ids import new_id
-from chalicelib.storage import items, mapping
+from chalicelib.storage import audits, items, mapping
 from chalicelib.storage.items import (
     DeliveryItem,
     GuardsItem,
     IdempotencyItem,
     MarkItem,
-    MerchantsItem,
     PaymentItem,
     PaymentsItem,
     ReferenceItem,
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
 
     from pynamodb.models import Model
 
+    from chalicelib.domain.audit import Entry
     from chalicelib.domain.cards import CardToken
     from chalicelib.domain.model import Attempt, Change, Delivery, Operation, Order, Payment, Tenant
     from chalicelib.domain.velocity import Window
@@ -125,10 +125,12 @@ class Store:
         claim: Claim | None = None,
         mark: Mark | None = None,
         windows: Mapping[str, Window] = _NOTHING,
+        audit: Entry | None = None,
     ) -> None:
         """Write all of ``change`` or nothing; raises Stale, KeyTaken, AlreadyApplied or ReferenceTaken.
 
-        ``windows`` are velocity windows by key, each the next version of what was read.
+        ``windows`` are velocity windows by key, each the next version of what was read. ``audit`` is the line
+        that says who asked for it.
         """
         labels: list[str] = []
         try:
@@ -146,6 +148,9 @@ class Store:
                 for key, window in windows.items():
                     labels.append("window")
                     transaction.save(mapping.to_window_item(key, window, now), _counted(window, now))
+                if audit is not None:
+                    labels.append("audit")
+                    transaction.save(*audits.write(audit))
         except TransactWriteError as error:
             raise _meaning(error, labels) from error
 
@@ -199,14 +204,14 @@ class Store:
         item = IdempotencyItem(f"idem/{key}", "idem")
         actions = [IdempotencyItem.status.set(status), IdempotencyItem.body.set(body)]
         condition = IdempotencyItem.pk.exists() & IdempotencyItem.body.does_not_exist()
-        return _update(item, actions, condition)
+        return change_if(item, actions, condition)
 
     # -- leases --------------------------------------------------------------------------------
 
     def claim_due(self, pk: str, sk: str, due_at: float, until: datetime) -> bool:
         """Take overdue work by moving its lease (epoch seconds); False if somebody else was faster."""
         item = PaymentItem(pk, sk)
-        return _update(item, [PaymentItem.due_at.set(round(until.timestamp(), 3))], PaymentItem.due_at == due_at)
+        return change_if(item, [PaymentItem.due_at.set(round(until.timestamp(), 3))], PaymentItem.due_at == due_at)
 
     def postpone(self, payment: Payment, until: datetime) -> None:
         """Let a payment's lease end later, unless somebody has moved it since it was read."""
@@ -217,7 +222,7 @@ class Store:
     def drop_due(self, pk: str, sk: str, due_at: float) -> bool:
         """Take a row that needs no more work out of the due index."""
         item = PaymentItem(pk, sk)
-        return _update(item, [PaymentItem.due_at.remove(), PaymentItem.due_pk.remove()], PaymentItem.due_at == due_at)
+        return change_if(item, [PaymentItem.due_at.remove(), PaymentItem.due_pk.remove()], PaymentItem.due_at == due_at)
 
     def watch(self, attempt: Attempt) -> None:
         """Note one more look at an attempt its payment has let go of."""
@@ -226,7 +231,7 @@ class Store:
         due: list[Any] = [items.AttemptItem.due_at.remove(), items.AttemptItem.due_pk.remove()]
         if attempt.due_at is not None:
             due = [items.AttemptItem.due_at.set(item.due_at), items.AttemptItem.due_pk.set(item.due_pk)]
-        _update(item, [resolves, *due], items.AttemptItem.status == str(attempt.status))
+        change_if(item, [resolves, *due], items.AttemptItem.status == str(attempt.status))
 
     def hold(self, operation: Operation, until: datetime) -> None:
         """Set when to ask again about an operation the provider is still deciding."""
@@ -235,7 +240,7 @@ class Store:
             items.OperationItem.due_at.set(round(until.timestamp(), 3)),
             items.OperationItem.due_pk.set(mapping.due_key(operation.id)),
         ]
-        _update(item, actions, items.OperationItem.status == str(operation.status))
+        change_if(item, actions, items.OperationItem.status == str(operation.status))
 
     # -- cards ---------------------------------------------------------------------------------
 
@@ -253,7 +258,7 @@ class Store:
     def free_slot(self, name: str, number: int, owner: str) -> None:
         """Give a place back early, if it is still ours."""
         item = SlotItem(f"slot/{name}/{number}", "slot")
-        _update(item, [SlotItem.expires_at.set(0)], SlotItem.owner == owner)
+        change_if(item, [SlotItem.expires_at.set(0)], SlotItem.owner == owner)
 
     # -- velocity ------------------------------------------------------------------------------
 
@@ -283,7 +288,7 @@ class Store:
     def claim_delivery(self, pk: str, sk: str, due_at: float, until: datetime) -> bool:
         """Take an overdue delivery by moving its lease; False if somebody else was faster."""
         action = DeliveryItem.due_at.set(round(until.timestamp(), 3))
-        return _update(DeliveryItem(pk, sk), [action], DeliveryItem.due_at == due_at)
+        return change_if(DeliveryItem(pk, sk), [action], DeliveryItem.due_at == due_at)
 
     # -- orphans -------------------------------------------------------------------------------
 
@@ -361,18 +366,21 @@ def _mark_item(mark: Mark) -> MarkItem:
     return MarkItem(f"mark/{mark.key}", "mark", expires_at=mark.expires_at)
 
 
-def write_claimed(writes: Sequence[tuple[MerchantsItem, Any]], *, now: datetime, claim: Claim) -> None:
-    """Write items on their conditions and take the key of the request that asked for it, or nothing.
+def write_all(writes: Sequence[tuple[Model, Any]], *, now: datetime | None = None, claim: Claim | None = None) -> None:
+    """Write items on their conditions, and take the key of the request that asked for it if it has one; or nothing.
 
     Raises KeyTaken, or Stale if a condition does not hold or somebody writes one of them now.
     """
+    labels = ["item"] * len(writes)
     try:
         with TransactWrite(connection=PaymentsItem._get_connection().connection) as transaction:  # noqa: SLF001
-            transaction.save(_claim_item(claim), _free(IdempotencyItem, now))
+            if claim is not None and now is not None:
+                labels.insert(0, "claim")
+                transaction.save(_claim_item(claim), _free(IdempotencyItem, now))
             for item, condition in writes:
                 transaction.save(item, condition)
     except TransactWriteError as error:
-        raise _meaning(error, ["claim", *["item"] * len(writes)]) from error
+        raise _meaning(error, labels) from error
 
 
 def put_if(item: Model, condition: Any) -> bool:  # noqa: ANN401
@@ -399,18 +407,30 @@ def together(write: Callable[[TransactWrite], None]) -> bool:
     return True
 
 
-def _update(item: Model, actions: Sequence[Any], condition: Any) -> bool:  # noqa: ANN401
+def change_if(item: Model, actions: Sequence[Any], condition: Any) -> bool:  # noqa: ANN401
+    """Change attributes of an item if the condition holds; False if it does not, or a transaction has the item."""
+    return changed(item, actions, condition, "NONE") is not None
+
+
+def changed(
+    item: Model,
+    actions: Sequence[Any],
+    condition: Any,  # noqa: ANN401
+    shown: str = "ALL_NEW",
+) -> Mapping[str, Any] | None:
+    """As ``change_if``; the item after it as on the wire, or None if it was not changed."""
     hash_key, range_key = item._get_hash_range_key_serialized_values()  # noqa: SLF001
     try:
         # Not item.update(): that reads the new item back, and refuses one that is of another kind (claim_due).
-        item._get_connection().update_item(  # noqa: SLF001
-            hash_key, range_key=range_key, actions=list(actions), condition=condition
+        answer = item._get_connection().update_item(  # noqa: SLF001
+            hash_key, range_key=range_key, actions=list(actions), condition=condition, return_values=shown
         )
     except UpdateError as error:
         if (_code(error) or "").removesuffix("Exception") in _LOST:
-            return False
+            return None
         raise
-    return True
+    after: Mapping[str, Any] = answer.get("Attributes") or {}
+    return after
 
 
 def _code(error: PynamoDBException) -> str | None:

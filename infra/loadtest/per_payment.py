@@ -49,6 +49,7 @@ from chalicelib.storage.merchants import Merchants
 from infra.loadtest.capacity import consumed, index_units, item_size, read_units, table_of, write_units
 from infra.settings import HOST, dynamodb_local_url
 from tests.support import aws
+from tests.support.access import make_key
 from tests.support.storage import OpenVault
 from tests.support.world import TENANT, Activity, World, adapter_of
 
@@ -152,7 +153,7 @@ class Bench(World):
         logger.setLevel("INFO")
         logger.registered_handler.setStream(self.sink)  # type: ignore[attr-defined]  # a StreamHandler
         self._events = LambdaEventConverter(RouteMatcher(list(app.routes)))
-        self._key = self.kit.merchants.create_key(Tenant(TENANT.merchant_id, "test"), "bench")
+        self._key = make_key(Tenant(TENANT.merchant_id, "test"))
 
     def _bring_real_clients(self) -> None:
         """Clients as wiring.py makes them, answered where they would send."""

@@ -36,15 +36,16 @@ from chalicelib.services import payments as payment_service
 from chalicelib.services.idempotency import Idem
 from chalicelib.services.kit import Kit
 from chalicelib.services.payments import NewPayment
-from chalicelib.storage import minutes
+from chalicelib.storage import audits, minutes
 from chalicelib.storage.health import Health, breaker_row, tallies_row
 from chalicelib.storage.minutes import Alert, Subject, Tally
 from chalicelib.storage.queues import Workflows
 from chalicelib.storage.rule_books import ROUTING, Stored
-from chalicelib.storage.store import AlreadyApplied, KeyTaken, Stale
+from chalicelib.storage.store import AlreadyApplied, KeyTaken, Stale, write_all
 from infra.emulator import Emulator
 from infra.settings import HOST, LocalSettings, dynamodb_local_url
 from tests.support import aws, factories
+from tests.support.access import make_entry
 from tests.support.conditional_writes import DAY, ConditionalWrites, claim, mark
 from tests.support.factories import AMOUNT, NOW, TENANT, TIMING, later
 from tests.support.storage import Tables, connections, open_tables, order_put, stored, succeeded
@@ -387,7 +388,7 @@ def make_kit(tables: Tables, merchant: Merchant) -> Kit:
     return Kit(
         settings=settings, timing=wiring.timing(settings), store=tables.store, queries=tables.queries,
         health=Health(aws.PREFIX, wiring.now, 2.0),
-        merchants=FixedMerchants(merchant), queues=unused, workflows=Started(), http=unused, provider=unused,
+        merchants=FixedMerchants(merchant), keys=unused, people=unused, limits=unused, queues=unused, workflows=Started(), http=unused, provider=unused,
         now=wiring.now, sleep=time.sleep, jitter=random.random,
     )  # fmt: skip
 
@@ -461,9 +462,10 @@ class TestRulesAndMinutesAtOnce:
     def test_of_sixteen_who_change_the_same_rules_one_wins(self, tables: Tables) -> None:
         tenant = Tenant(new_id("mer", NOW), "test")
         for version in (1, 2, 3):
-            said = at_once(16, lambda n, v=version: outcome(  # type: ignore[misc]
-                lambda: ROUTING.write(tenant, Stored(RoutingSettings((Rule(f"writer {n}", ("acct_a",)),)), v, NOW))
-            ))  # fmt: skip
+            said = at_once(16, lambda n, v=version: outcome(lambda: write_all([  # type: ignore[misc]
+                ROUTING.to_write(tenant, Stored(RoutingSettings((Rule(f"writer {n}", ("acct_a",)),)), v, NOW)),
+                audits.write(make_entry(tenant)),
+            ])))  # fmt: skip
             assert sorted(said) == ["Stale"] * 15 + ["written"]
             stored_now = ROUTING.read(tenant)
             assert stored_now is not None

@@ -15,6 +15,7 @@ from chalicelib.services import operations, orders, payments
 from chalicelib.services.idempotency import Idem
 from infra.sandbox import control
 from infra.sandbox.wire import Request
+from tests.support.access import ACTOR
 from tests.support.world import TENANT, Crash, World, unarmed
 
 if TYPE_CHECKING:
@@ -118,7 +119,9 @@ class Play:
         """POST /v1/payments/{id}/capture."""
         kit = self.world.kit
         body = self._request(
-            "operation", lambda idem: operations.capture(kit, TENANT, payment_id, amount, idem), _show_operation
+            "operation",
+            lambda idem: operations.capture(kit, TENANT, payment_id, amount, idem, by=ACTOR),
+            _show_operation,
         )
         return str(body["id"])
 
@@ -126,21 +129,23 @@ class Play:
         """POST /v1/payments/{id}/refunds."""
         kit = self.world.kit
         body = self._request(
-            "operation", lambda idem: operations.refund(kit, TENANT, payment_id, amount, "why", idem), _show_operation
+            "operation",
+            lambda idem: operations.refund(kit, TENANT, payment_id, amount, "why", idem, by=ACTOR),
+            _show_operation,
         )
         return str(body["id"])
 
     def cancel(self, payment_id: str) -> None:
         """POST /v1/payments/{id}/cancel."""
         kit = self.world.kit
-        self._request("change", lambda idem: payments.cancel(kit, TENANT, payment_id, idem), _show_payment)
+        self._request("change", lambda idem: payments.cancel(kit, TENANT, payment_id, idem, by=ACTOR), _show_payment)
 
     def review(self, payment_id: str, *, approve: bool) -> None:
         """POST /v1/payments/{id}/review."""
         kit = self.world.kit
         self._request(
             "change",
-            lambda idem: payments.review(kit, TENANT, payment_id, approve=approve, note=None, by="key_1", idem=idem),
+            lambda idem: payments.review(kit, TENANT, payment_id, approve=approve, note=None, by=ACTOR, idem=idem),
             _show_payment,
         )
 
@@ -154,7 +159,7 @@ class Play:
         kit = self.world.kit
         self._repeat(
             lambda: payments.close(
-                kit, TENANT, payment_id, outcome=outcome, provider_reference=reference, note="looked it up"
+                kit, TENANT, payment_id, outcome=outcome, provider_reference=reference, note="looked it up", by=ACTOR
             ),
             done="payment_not_in_manual_review",
         )

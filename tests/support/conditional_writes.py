@@ -26,6 +26,7 @@ from chalicelib.storage import mapping
 from chalicelib.storage.merchants import AccountTaken, Merchants
 from chalicelib.storage.store import AlreadyApplied, Claim, KeyTaken, Mark, ReferenceTaken, Stale
 from tests.support import aws, factories
+from tests.support.access import make_entry
 from tests.support.factories import AMOUNT, NOW, OTHER, TENANT, TIMING, later
 from tests.support.storage import OpenVault, Tables, order_put, stored, succeeded
 
@@ -451,36 +452,36 @@ class ConditionalWrites:
 
     def test_an_account_comes_with_its_owner_and_its_requests_key_or_not_at_all(self, tables: Tables) -> None:
         merchants, account, key = _merchants(), _account(), claim()
-        merchants.add_account(TENANT, account, now=NOW, claim=key)
+        merchants.add_account(TENANT, account, now=NOW, claim=key, audit=make_entry(TENANT))
         assert merchants.account(TENANT, account.id) == account
         assert merchants.owner_of_account(account.id) == TENANT
         before = [tables.all_items(name) for name in ("merchants", "guards")]
         with pytest.raises(KeyTaken):
-            merchants.add_account(TENANT, _account(), now=NOW, claim=key)
+            merchants.add_account(TENANT, _account(), now=NOW, claim=key, audit=make_entry(TENANT))
         with pytest.raises(Stale):  # the id is somebody's
-            merchants.add_account(OTHER, account, now=NOW, claim=claim())
+            merchants.add_account(OTHER, account, now=NOW, claim=claim(), audit=make_entry(OTHER))
         assert [tables.all_items(name) for name in ("merchants", "guards")] == before
         assert merchants.account(OTHER, account.id) is None
 
     def test_an_account_is_changed_only_from_the_version_that_was_read(self, tables: Tables) -> None:
         merchants, account = _merchants(), _account()
         with pytest.raises(Stale):  # there is none yet
-            merchants.change_account(TENANT, replace(account, version=2))
-        merchants.add_account(TENANT, account, now=NOW, claim=claim())
+            merchants.change_account(TENANT, replace(account, version=2), audit=make_entry(TENANT))
+        merchants.add_account(TENANT, account, now=NOW, claim=claim(), audit=make_entry(TENANT))
         mine, theirs = (replace(account, name=name, version=2) for name in ("mine", "theirs"))
-        merchants.change_account(TENANT, theirs)
+        merchants.change_account(TENANT, theirs, audit=make_entry(TENANT))
         before = tables.all_items("merchants")
         with pytest.raises(Stale):
-            merchants.change_account(TENANT, mine)
+            merchants.change_account(TENANT, mine, audit=make_entry(TENANT))
         assert tables.all_items("merchants") == before
         assert merchants.account(TENANT, account.id) == theirs
 
     def test_an_account_of_before_there_were_versions_can_be_changed(self, tables: Tables) -> None:
         merchants, account = _merchants(), _account(version=0)
         merchants.save(Merchant(TENANT, "Shop", (account,)))
-        merchants.change_account(TENANT, replace(account, enabled=False, version=1))
+        merchants.change_account(TENANT, replace(account, enabled=False, version=1), audit=make_entry(TENANT))
         with pytest.raises(Stale):
-            merchants.change_account(TENANT, replace(account, name="late", version=1))
+            merchants.change_account(TENANT, replace(account, name="late", version=1), audit=make_entry(TENANT))
         kept = merchants.account(TENANT, account.id)
         assert kept is not None
         assert (kept.enabled, kept.version) == (False, 1)

@@ -38,8 +38,12 @@ from chalicelib.providers.http import HttpAnswer, NotSentError, UnknownError
 from chalicelib.services import provider_events
 from chalicelib.services.kit import Kit
 from chalicelib.storage import items
+from chalicelib.storage.cache import Cache
 from chalicelib.storage.health import Health
+from chalicelib.storage.keys import Keys
+from chalicelib.storage.limits import Limits
 from chalicelib.storage.merchants import Merchants
+from chalicelib.storage.people import People
 from chalicelib.storage.queries import Queries
 from chalicelib.storage.queues import Queues, Workflows
 from chalicelib.storage.store import Store
@@ -47,6 +51,7 @@ from infra.sandbox.inprocess import InProcessHttpClient, base_url, make_bank
 from tests.support import aws, dynamo
 from tests.support.asl import Execution, TaskFailed, payment_definition
 from tests.support.aws import ENVIRONMENT, PREFIX
+from tests.support.storage import OpenVault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -198,6 +203,9 @@ class World:
             store=Store(PREFIX),
             queries=Queries(PREFIX),
             merchants=FixedMerchants(self.merchant()),
+            keys=Keys(PREFIX, Cache(self.clock, 60.0)),
+            people=People(PREFIX, OpenVault(), Cache(self.clock, 60.0)),
+            limits=Limits(PREFIX, self.clock),
             health=Health(PREFIX, self.clock, 2.0),
             queues=Queues(wires.sqs, {name: f"https://queue.test/{name}" for name in _QUEUES}),  # type: ignore[misc]
             workflows=Workflows(wires.stepfunctions, settings.state_machine_arn),

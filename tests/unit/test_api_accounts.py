@@ -21,6 +21,7 @@ from chalicelib.providers import registry
 from chalicelib.services import accounts as service
 from infra.sandbox import control
 from infra.sandbox.wire import Request
+from tests.support.access import make_key
 from tests.support.api import MANUAL, PAYMENT, Api, api_fixture
 from tests.support.canary import watching
 from tests.support.world import TENANT, Crash, Fault
@@ -120,7 +121,7 @@ def test_there_may_be_several_accounts_of_one_provider(api: Api) -> None:
 def test_accounts_are_listed_newest_first_page_by_page(api: Api) -> None:
     other = Tenant("mer_01LISTS", "test")
     api.world.kit.merchants.save(Merchant(other, "Lists", (), lookup_key=b"l" * 32))
-    key = api.world.kit.merchants.create_key(other, "lists")
+    key = make_key(other)
     assert api.get(ALL, key=key).json == {"data": [], "next_cursor": None}
     ids = []
     for _ in range(5):

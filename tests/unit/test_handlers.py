@@ -25,6 +25,7 @@ from chalicelib.storage.store import Stale
 from chalicelib.workers import Later, consume
 from infra.settings import child_environment
 from tests.support import aws
+from tests.support.access import ACTOR
 from tests.support.world import TENANT, World
 
 if TYPE_CHECKING:
@@ -240,7 +241,7 @@ def test_an_event_that_asks_for_work_reaches_the_operations_queue_with_ids_only(
     made = pay(world)
     world.run(horizon=60)
     _, refund = operations.refund(
-        world.kit, TENANT, made.payment.id, 100, "wrong size", Idem("refund", "f", 201, lambda _: {}, 1000)
+        world.kit, TENANT, made.payment.id, 100, "wrong size", Idem("refund", "f", 201, lambda _: {}, 1000), by=ACTOR
     )
     assert workers.relay({"Records": world.stream}, CONTEXT)["sent"] == 3
     (message,) = world.queues["operations"]
@@ -390,7 +391,7 @@ with World() as world:
         made = payments.create(world.kit, TENANT, wish, Idem(f"idem-key-{n}", "f", 201, lambda _: {"id": "x"}, 1000))
         world.run()
         if n == 1:
-            operations.refund(world.kit, TENANT, made.payment.id, 100, "wrong size", Idem("r", "f", 201, lambda _: {}, 1000))
+            operations.refund(world.kit, TENANT, made.payment.id, 100, "wrong size", Idem("r", "f", 201, lambda _: {}, 1000), by=ACTOR)
             world.run()
 """
 PERSONAL = ["asha", "9876543210", "203.0.113.77", "Blue sari", "Priya", "@sim", "wrong size"]

@@ -11,6 +11,7 @@ from chalicelib.domain.states import AttemptStatus, OperationStatus, PaymentStat
 from chalicelib.services import attempts, operations, payments
 from chalicelib.services.idempotency import Idem
 from chalicelib.services.payments import NewPayment
+from tests.support.access import ACTOR
 from tests.support.world import TENANT, World
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def told(world: World, state: PaymentState, operation: Operation, amount: int | 
 def being_captured(world: World) -> tuple[PaymentState, Operation]:
     state = paid(world, capture="manual")
     assert state.payment.status is PaymentStatus.AUTHORIZED
-    return operations.capture(world.kit, TENANT, state.payment.id, AMOUNT, idem("capture"))
+    return operations.capture(world.kit, TENANT, state.payment.id, AMOUNT, idem("capture"), by=ACTOR)
 
 
 @pytest.mark.parametrize("amount", [AMOUNT, AMOUNT - 1, None])
@@ -65,7 +66,7 @@ def test_a_capture_of_more_than_is_held_is_not_believed(world: World) -> None:
 @pytest.mark.parametrize(("amount", "is_believed"), [(1000, True), (None, True), (999, False), (1001, False)])
 def test_a_refund_of_another_amount_is_not_believed(world: World, amount: int | None, is_believed: bool) -> None:  # noqa: FBT001
     state = paid(world)
-    state, operation = operations.refund(world.kit, TENANT, state.payment.id, 1000, None, idem("refund"))
+    state, operation = operations.refund(world.kit, TENANT, state.payment.id, 1000, None, idem("refund"), by=ACTOR)
     after = told(world, state, operation, amount)
     assert after.payment.amount_refunded == (1000 if is_believed else 0)
 

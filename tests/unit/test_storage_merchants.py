@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import boto3
 import pytest
@@ -18,13 +17,13 @@ from chalicelib.domain.model import Tenant
 from chalicelib.domain.risk import LIMITS, RiskRules
 from chalicelib.domain.risk_lists import Lists
 from chalicelib.domain.routing_rules import RoutingSettings, Rule, When
-from chalicelib.storage import merchants as module
-from chalicelib.storage.items import ApiKeyItem, SettingsItem
+from chalicelib.storage.items import SettingsItem
 from chalicelib.storage.merchants import Merchants
 from chalicelib.storage.rule_books import RISK, ROUTING, Stored
 from chalicelib.storage.store import Claim, Stale
 from chalicelib.storage.vault import MAX_SEALED, TooLong, Vault
 from tests.support import aws
+from tests.support.access import make_entry, make_key
 from tests.support.factories import NOW, OTHER, TENANT, later
 from tests.support.storage import Tables, moto_tables
 
@@ -137,12 +136,12 @@ def test_rules_that_an_earlier_release_stored_count_until_there_are_newer_ones(
     earlier = RiskRules(max_amount={"INR": 7}, blocked_countries=frozenset({"KP"}))
     assert another(merchants, vault, clock).get(tenant).risk == earlier
     assert merchants.rules(RISK, tenant) == Stored(earlier)
-    newer = merchants.change_rules(RISK, tenant, replace(earlier, review_score=9), 0, NOW)
+    newer = merchants.change_rules(RISK, tenant, replace(earlier, review_score=9), 0, NOW, make_entry(tenant))
     assert (newer.version, merchants.rules(RISK, tenant)) == (1, newer)
     assert another(merchants, vault, clock).get(tenant).risk == newer.rules
     for before in (0, 2):
         with pytest.raises(Stale):
-            merchants.change_rules(RISK, tenant, earlier, before, NOW)
+            merchants.change_rules(RISK, tenant, earlier, before, NOW, make_entry(tenant))
     merchants.save(replace(MERCHANT, tenant=tenant, accounts=(), risk=earlier))  # by nobody who called the API
     assert merchants.rules(RISK, tenant) == Stored(earlier, 2)
 
@@ -178,7 +177,7 @@ def test_routing_rules_that_an_earlier_release_stored_mean_what_they_meant(
         Rule("rest", ("acct_b", "acct_a")),
     ))  # fmt: skip
     assert another(merchants, vault, clock).get(tenant).routing == earlier
-    newer = merchants.change_rules(ROUTING, tenant, RoutingSettings(earlier.rules[:1]), 0, NOW)
+    newer = merchants.change_rules(ROUTING, tenant, RoutingSettings(earlier.rules[:1]), 0, NOW, make_entry(tenant))
     assert another(merchants, vault, clock).get(tenant).routing == newer.rules
 
 
@@ -214,7 +213,7 @@ def test_a_merchant_without_settings_is_an_error_and_an_account_of_nobody_is_nob
 
 def test_no_secret_is_in_clear_in_any_item(merchants: Merchants, tables: Tables) -> None:
     merchants.save(MERCHANT)
-    key = merchants.create_key(TENANT, "backend")
+    key = make_key(TENANT)
     stored = "".join(str(item) for table in ("merchants", "payments", "guards") for item in tables.all_items(table))
     for secret in (*SECRETS, key, key[8:40], SECRETS[4].encode().hex()):
         assert secret not in stored
@@ -264,54 +263,6 @@ def test_an_item_copied_to_another_merchant_opens_nothing(
             tables.client.put_item(TableName=f"{aws.PREFIX}-merchants", Item=item | {"pk": {"S": "mer_thief"}})
     with pytest.raises(ClientError):
         another(merchants, vault, clock).get(Tenant("mer_thief", "test"))
-
-
-# -- keys --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("mode", ["test", "live"])
-def test_a_key_authenticates_its_tenant(merchants: Merchants, mode: Any) -> None:
-    secret = merchants.create_key(Tenant("mer_1", mode), "backend")
-    assert re.fullmatch(rf"sk_{mode}_[0-9a-f]{{72}}", secret)
-    key = merchants.authenticate(secret)
-    assert key is not None
-    assert (key.tenant, key.name, key.id[:4]) == (Tenant("mer_1", mode), "backend", "key_")
-
-
-def test_a_wrong_key_is_nobodys(merchants: Merchants) -> None:
-    secret = merchants.create_key(TENANT, "backend")
-    assert merchants.authenticate(secret.replace("sk_test", "sk_live")) is None
-    assert merchants.authenticate("") is None
-    body = "sk_test_" + "0" * 64
-    assert merchants.authenticate(body + module._checksum(body)) is None  # well formed, never made
-
-
-@given(st.integers(0, 79), st.sampled_from("0123456789abcdef"))
-def test_a_typing_error_costs_no_read(position: int, typed: str) -> None:
-    class Unreachable(Merchants):
-        def __init__(self) -> None:
-            pass
-
-        def _cached(self, *_: Any) -> Any:
-            raise AssertionError("read for a key whose checksum does not hold")
-
-    body = "sk_test_" + "0123456789abcdef" * 4
-    secret = body + module._checksum(body)
-    wrong = secret[:position] + typed + secret[position + 1 :]
-    if wrong != secret:
-        assert Unreachable().authenticate(wrong) is None
-
-
-def test_a_revoked_key_dies_within_the_caches_time(merchants: Merchants, clock: Clock, vault: Vault) -> None:
-    secret = merchants.create_key(TENANT, "leaked")
-    assert merchants.authenticate(secret) is not None
-    for item in ApiKeyItem.scan(ApiKeyItem.name == "leaked"):
-        item.update(actions=[ApiKeyItem.revoked_at.set(NOW)])
-    assert another(merchants, vault, clock).authenticate(secret) is None  # at once, where it is not cached
-    clock.now += timedelta(seconds=TTL - 0.001)
-    assert merchants.authenticate(secret) is not None
-    clock.now += timedelta(seconds=0.001)
-    assert merchants.authenticate(secret) is None
 
 
 # -- the cache ---------------------------------------------------------------------------------------
@@ -400,7 +351,7 @@ def test_what_kms_would_refuse_is_refused_before_anything_is_written(merchants: 
     account = replace(ROTATED, id="acct_long", credentials=longest, version=1)
     claim = Claim("k", "f", "acct_long", NOW.timestamp() + 9)
     with pytest.raises(TooLong):
-        merchants.add_account(TENANT, account, now=NOW, claim=claim)
+        merchants.add_account(TENANT, account, now=NOW, claim=claim, audit=make_entry(TENANT))
     assert tables.all_items("merchants") == before
 
 
