@@ -23,8 +23,8 @@ def _origin(text: str) -> str:
 
 
 # How long it has to be is checked where passwords are: this only keeps the work bounded.
-Password = Annotated[str, StringConstraints(min_length=1, max_length=1024), Field(repr=False)]
-Secret = Annotated[str, StringConstraints(min_length=1, max_length=400, pattern=r"^[!-~]+$"), Field(repr=False)]
+Password = Annotated[str, StringConstraints(min_length=1, max_length=1024)]
+Secret = Annotated[str, StringConstraints(min_length=1, max_length=400, pattern=r"^[!-~]+$")]
 RoleName = Literal["owner", "admin", "operator", "viewer"]
 Origin = Annotated[str, AfterValidator(_origin)]
 Scope = Annotated[str, StringConstraints(pattern=r"^[a-z]+:[a-z]+$", max_length=40)]

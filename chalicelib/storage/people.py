@@ -85,8 +85,10 @@ class People:
 
     def profile(self, merchant_id: str) -> Profile:
         """A merchant's profile, as it was at most a minute ago; a plain one if none was ever written."""
-        found = self._cache.get(("profile", merchant_id), lambda: self.profile_now(merchant_id))
-        return found or Profile(merchant_id, "")
+        plain = Profile(merchant_id, "")
+        if merchant_id == PLATFORM:
+            return plain
+        return self._cache.get(("profile", merchant_id), lambda: self.profile_now(merchant_id) or plain) or plain
 
     def profile_now(self, merchant_id: str) -> Profile | None:
         """A merchant's profile as it is; None if there is no such merchant."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chalicelib.domain import audit
+from chalicelib.domain import audit, passwords
+from chalicelib.domain.ids import new_id
+from chalicelib.domain.model import Tenant
+from chalicelib.domain.people import User
 from chalicelib.storage.cache import Cache
 from chalicelib.storage.keys import Keys, new_key
 from tests.support.aws import PREFIX
@@ -13,10 +16,11 @@ from tests.support.factories import NOW
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from chalicelib.domain.access import KeyKind
+    from chalicelib.domain.access import KeyKind, Role
     from chalicelib.domain.audit import Entry
-    from chalicelib.domain.model import Tenant
+    from chalicelib.services.kit import Kit
 
+PASSWORD = "correct horse battery"
 ACTOR = audit.Actor("key_1", "secret_key", "req_1", "203.0.113.7")
 
 
@@ -28,6 +32,20 @@ def make_key(
     key, secret = new_key(tenant, name, kind, scopes, now)
     Keys(PREFIX, Cache(lambda: now, 0.0)).add([key], audit=[make_entry(tenant)])
     return secret
+
+
+def make_user(
+    kit: Kit, merchant_id: str, role: Role = "owner", email: str | None = None, password: str = PASSWORD
+) -> User:
+    """Write somebody who can sign in."""
+    now = kit.now()
+    user_id = new_id("usr", now)
+    user = User(
+        merchant_id, user_id, email or f"{user_id.lower()}@people.example", role, "active", now, now, "Asha Rao",
+        password=passwords.hashed(password, kit.settings.password_cost),
+    )  # fmt: skip
+    kit.people.add(user, make_entry(Tenant(merchant_id, "test"), "user.invited"))
+    return user
 
 
 def make_entry(tenant: Tenant, action: str = "thing.done") -> Entry:

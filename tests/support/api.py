@@ -12,12 +12,15 @@ import pytest
 from chalice.test import Client
 
 from chalicelib import wiring
+from chalicelib.domain.access import KEY_SCOPES
 from chalicelib.domain.merchant import Merchant
 from chalicelib.domain.model import Tenant
+from chalicelib.domain.people import PLATFORM, Profile
 from chalicelib.domain.risk import RiskRules
+from chalicelib.services import sessions
 from chalicelib.storage.merchants import Merchants
 from infra.sandbox.inprocess import base_url
-from tests.support.access import make_key
+from tests.support.access import make_entry, make_key, make_user
 from tests.support.aws import PREFIX
 from tests.support.storage import OpenVault
 from tests.support.world import TENANT, World
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from chalice.test import HTTPResponse
+
+    from chalicelib.domain.access import Role
 
 _OF_ASKING = ("bucket", "api_key_entry")  # rate limits, and when a key was last used
 ROOT = Path(__file__).parents[2]
@@ -70,6 +75,10 @@ class Api:
         merchants.save(Merchant(OTHER, "Another merchant", (), lookup_key=b"o" * 32))
         live = Tenant(TENANT.merchant_id, "live")
         merchants.save(replace(world.merchant(), tenant=live, accounts=()))
+        for merchant_id in (TENANT.merchant_id, OTHER.merchant_id):  # time stands still, and tests ask a lot
+            plain = Profile(merchant_id, "")
+            scaled = replace(plain, name="Test merchant", plan="scale", version=1)
+            world.kit.people.change_profile(plain, scaled, make_entry(TENANT))
         self.key = make_key(TENANT)
         self.other_key = make_key(OTHER)
         self.live_key = make_key(live)
@@ -80,6 +89,25 @@ class Api:
         world.kit = replace(world.kit, merchants=merchants, settings=settings)
         wiring.install(world.kit)
         self._keys = 0
+        self._tokens: dict[Role, tuple[float, str]] = {}
+
+    def token(self, role: Role = "owner", merchant_id: str = TENANT.merchant_id) -> str:
+        """The access token of somebody who has just signed in."""
+        user = make_user(self.world.kit, merchant_id, role)
+        return sessions.begin(self.world.kit, user).access
+
+    def credentials(self, scope: str | None) -> str:
+        """What may do that: the secret key where a key can, else an owner or somebody of the platform."""
+        if scope is None or scope in KEY_SCOPES:
+            return self.key
+        if scope == "profile:write":  # may sign out
+            return self.token()
+        role: Role = "platform" if scope.startswith("platform:") else "owner"
+        made_at, token = self._tokens.get(role, (0.0, ""))
+        if self.world.clock.time - made_at > self.world.kit.settings.access_ttl / 2:
+            token = self.token(role, PLATFORM if role == "platform" else TENANT.merchant_id)
+            self._tokens[role] = self.world.clock.time, token
+        return token
 
     @property
     def calls(self) -> list[str]:

@@ -194,7 +194,7 @@ class World:
         self.bank = make_bank(self.clock.epoch, seed=str(self.seed))
         http = _Network(self)
         wires = _wires()
-        settings = replace(_settings(), sweep_passes=1)
+        settings = replace(_settings(), sweep_passes=1, password_cost=4)
         randomness = random.Random(self.seed)
         self.kit = Kit(
             settings=settings,

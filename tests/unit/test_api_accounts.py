@@ -218,6 +218,7 @@ def test_what_is_remembered_of_a_body_with_secrets_is_keyed(api: Api) -> None:
 def under_fault(api: Api, kind: Any, call: str, do: Callable[[], Any], rival: Callable[[], Any] | None = None) -> Any:
     """Do something while its first ``call`` goes wrong."""
     world = api.world
+    api.get(ALL)  # what a first request alone does is done: it is written down that the key is used
     world.rival = None if rival is None else lambda: _ignored(rival())
 
     def armed() -> Any:
@@ -519,7 +520,7 @@ def test_disabling_and_rotating_at_once_both_count(api: Api) -> None:
     turns = iter(["enable", "disable", "disable"])
     api.made(f"{url}/disable", {}, idem=None)
     answer = under_fault(
-        api, "rival", "dynamodb.PutItem", lambda: api.post(f"{url}/{next(turns)}", {}, idem=None),
+        api, "rival", "dynamodb.TransactWriteItems", lambda: api.post(f"{url}/{next(turns)}", {}, idem=None),
         lambda: rotated(api, account["id"], credentials={"webhook_secret": "new"}),
     )  # fmt: skip
     assert (answer.status, answer.json["enabled"]) == (200, False)
@@ -597,7 +598,7 @@ def test_every_change_is_logged_in_one_line_with_who_made_it(api: Api) -> None:
         "provider account created", "provider account secrets rotated", "provider account disabled",
         "provider account enabled",
     ]  # fmt: skip
-    assert all(account["id"] in line and "'key_id': 'key_" in line for line in lines)
+    assert all(account["id"] in line and "'by': 'key_" in line for line in lines)
 
 
 def test_rotated_credentials_too_long_for_one_seal_are_refused(api: Api) -> None:

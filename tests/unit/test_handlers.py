@@ -381,6 +381,7 @@ import os
 from chalicelib.services import operations, payments
 from chalicelib.services.idempotency import Idem
 from chalicelib.services.payments import NewPayment
+from tests.support.access import ACTOR
 from tests.support.world import TENANT, World
 with World() as world:
     os.environ["POWERTOOLS_METRICS_DISABLED"] = "false"

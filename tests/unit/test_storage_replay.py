@@ -18,12 +18,13 @@ import pytest
 
 from chalicelib.domain import velocity
 from chalicelib.domain.anomaly import Detector
+from chalicelib.domain.audit import Actor, Entry
 from chalicelib.domain.cards import CardToken
 from chalicelib.domain.errors import ErrorClass, ErrorCode, PaymentError
 from chalicelib.domain.model import Attempt, Delivery, Event, Journal, Leg, Operation, Order, Payment, Reference
 from chalicelib.domain.states import AttemptStatus, OperationStatus, OperationType, OrderStatus, PaymentStatus
 from chalicelib.domain.velocity import Window
-from chalicelib.storage import items, mapping, store
+from chalicelib.storage import audits, items, mapping, store
 from chalicelib.storage.store import Claim, Mark
 from tests.support import factories
 from tests.support.factories import NOW, TENANT, later
@@ -163,6 +164,37 @@ def plain_items() -> dict[str, Model]:
             "key/abc", "key", id="key_1", merchant_id="mer_01TEST", mode="test", name="backend", hint="sk_test_abcd…wxyz",
             created_at=NOW, revoked_at=NOW,
         ),
+        "api key, rotated": items.ApiKeyItem(
+            "key/abd", "key", id="key_2", merchant_id="mer_01TEST", mode="test", name="shop", hint="pk_test_abcd…wxyz",
+            created_at=NOW, key_kind="publishable", scopes=["tokens:write"], expires_at=1_798_734_180.5,
+        ),
+        "api key entry": items.ApiKeyEntryItem(
+            "keys/mer_01TEST", "test#key_2", id="key_2", mode="test", name="shop", hint="pk_test_abcd…wxyz", key_kind="publishable",
+            scopes=["tokens:write"], digest="abd", created_at=NOW, revoked_at=NOW, expires_at=1_798_734_180.5, replaces="key_1",
+            last_used_at=1_798_734_180, version=3,
+        ),
+        "profile": items.ProfileItem(
+            "merchant/mer_01TEST", "merchant", name="Shop", plan="scale", origins=["https://shop.example"], suspended=True,
+            created_at=NOW, updated_at=NOW, version=2,
+        ),
+        "merchant row": items.MerchantRow("merchants", "mer_01TEST"),
+        "origin": items.OriginItem("origin/https://shop.example", "mer_01TEST"),
+        "user": items.UserItem(
+            "users/mer_01TEST", "user#usr_1", id="usr_1", sealed=b"\x01\x02", role="owner", status="active", password="scrypt$4$00$00",
+            invite="abc", invite_until=NOW, signed_out_at=NOW, created_at=NOW, updated_at=NOW, version=4,
+        ),
+        "email": items.EmailItem("email/abc", "email", merchant_id="mer_01TEST", user_id="usr_1"),
+        "audit": audits.write(Entry(
+            "mer_01TEST", "aud_1", "risk.changed", "mer_01TEST", Actor("key_1", "secret_key", "req_1", "203.0.113.7"), NOW,
+            "test", {"a": 1}, {"a": 2},
+        ))[0],
+        "platform": items.PlatformItem("platform", "secrets", sealed=b"\x01", version=1),
+        "session": items.SessionItem(
+            "session/ses_1", "session", session_kind="token", merchant_id="mer_01TEST", user_id="usr_1", secret="abc", previous="abd",
+            created_at=NOW, expires_at=1_798_734_180,
+        ),
+        "tries": items.TriesItem("tries/abc", "tries", tries=3, next_at=1_798_734_180.5, version=4, expires_at=1_798_734_180),
+        "bucket": items.BucketItem("bucket/caller/key_1", "bucket", full_at=1_798_734_180.123456, expires_at=1_798_734_180),
         "settings": items.SettingsItem(
             "mer_01TEST", "settings#test", name="Shop", webhook_url="https://shop.example/hooks",
             sealed_webhook_secret=b"\x01\x02", sealed_lookup_key=b"\x03\x04", rules=[{"name": "r", "accounts": ["acct_1"]}],
