@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from chalicelib.api.problems import Refused
-from chalicelib.domain.access import Limit
+from chalicelib.domain.access import Rate
 from chalicelib.domain.errors import Forbidden, RateLimited, Unauthenticated
 from chalicelib.domain.origin import subscriber_of
 from chalicelib.services import sessions
@@ -32,7 +32,7 @@ CSRF = "X-CSRF-Token"
 MODE = "Railyard-Mode"
 SAFE_METHODS = frozenset({"GET", "HEAD"})
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="railyard"'}
-_WRONG = Limit(0.5, 60)  # wrong credentials from one address, however they differ
+_WRONG = Rate(0.5, 60)  # wrong credentials from one address, however they differ
 _MAX_TOKEN = 2048  # characters; ours have some 400
 
 

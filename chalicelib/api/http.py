@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from chalice.app import Request
     from pydantic import BaseModel
 
-    from chalicelib.domain.access import Caller, Limit
+    from chalicelib.domain.access import Caller, Rate
     from chalicelib.domain.model import Tenant
     from chalicelib.services.kit import Kit
     from chalicelib.storage.limits import Taken
@@ -73,7 +73,7 @@ class Route:
     response: str  # an output model of outputs.py
     status: int
     scope: str | None  # None: no authentication
-    limit: Limit | None  # by address, where there is no authentication
+    limit: Rate | None  # by address, where there is no authentication
     body: type[BaseModel] | None
     query: type[BaseModel] | None
     idempotent: bool  # needs an Idempotency-Key
@@ -174,7 +174,7 @@ class Api(Blueprint):
         *,
         methods: Sequence[str] = ("GET",),
         scope: str | None,
-        limit: Limit | None = None,
+        limit: Rate | None = None,
         response: str,
         status: int = 200,
         body: type[BaseModel] | None = None,
@@ -324,7 +324,7 @@ def _checked(call: Call, view: Callable[..., Reply], ids: Mapping[str, str]) -> 
     return view(call, **given)
 
 
-def _take(call: Call, name: str, limit: Limit) -> None:
+def _take(call: Call, name: str, limit: Rate) -> None:
     """Take a token of a bucket; raises RateLimited."""
     call.taken = call.kit.limits.take(name, limit)
     if not call.taken.is_given:
@@ -335,8 +335,8 @@ def _rate_headers(taken: Taken | None) -> dict[str, str]:
     """As in draft-ietf-httpapi-ratelimit-headers-10: what there is, how much of it is left and when it is full."""
     if taken is None:
         return {}
-    seconds = max(1, math.ceil(taken.limit.burst / taken.limit.rate))
-    full = math.ceil((taken.limit.burst - taken.left) / taken.limit.rate)
+    seconds = max(1, math.ceil(taken.limit.burst / taken.limit.per_second))
+    full = math.ceil((taken.limit.burst - taken.left) / taken.limit.per_second)
     return {
         "RateLimit-Policy": f'"default";q={taken.limit.burst};w={seconds}',
         "RateLimit": f'"default";r={taken.left};t={full}',

@@ -8,14 +8,14 @@ from __future__ import annotations
 from chalicelib.api import auth, people_views, schemas
 from chalicelib.api import people_schemas as inputs
 from chalicelib.api.http import Api, Call, Reply
-from chalicelib.domain.access import Limit
+from chalicelib.domain.access import Rate
 from chalicelib.services import people, sessions
 
 api = Api(__name__)
 
 # Of one address. Guessing the password of one email is slowed by a backoff of its own, see services/sessions.py.
-_SIGN_UP = Limit(5 / 3600, 10)
-_SIGN_IN = Limit(0.5, 30)
+_SIGN_UP = Rate(5 / 3600, 10)
+_SIGN_IN = Rate(0.5, 30)
 
 _COOKIE = f"{auth.COOKIE}={{value}}; Path=/; Max-Age={{seconds}}; Secure; HttpOnly; SameSite=Lax"
 

@@ -108,15 +108,15 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
-    """A token bucket: ``rate`` tokens a second flow in, ``burst`` is how many it holds."""
+class Rate:
+    """A token bucket: ``per_second`` tokens flow in, ``burst`` is how many it holds."""
 
-    rate: float
+    per_second: float
     burst: int
 
 
-PLAN_LIMITS: Mapping[Plan, Limit] = {
-    "starter": Limit(10, 50),
-    "standard": Limit(100, 500),
-    "scale": Limit(1000, 3000),
+PLAN_LIMITS: Mapping[Plan, Rate] = {
+    "starter": Rate(10, 50),
+    "standard": Rate(100, 500),
+    "scale": Rate(1000, 3000),
 }

@@ -366,7 +366,7 @@ class TriesItem(GuardsItem, discriminator="tries"):
 
 
 class BucketItem(GuardsItem, discriminator="bucket"):
-    """pk = bucket/{name}, sk = bucket: a token bucket, see domain/buckets.py."""
+    """pk = bucket/{name}, sk = bucket: a token bucket, see domain/buckets.py; full_at in microseconds."""
 
     full_at = NumberAttribute()
 

@@ -21,12 +21,14 @@ import pytest
 
 from chalicelib import config, wiring
 from chalicelib.domain import breaker, operations, orders, payments
+from chalicelib.domain.access import Rate
 from chalicelib.domain.breaker import Breaker, Status
 from chalicelib.domain.errors import StateConflict
 from chalicelib.domain.ids import new_id
 from chalicelib.domain.merchant import Merchant
 from chalicelib.domain.model import Tenant
 from chalicelib.domain.outcome import ChargeStatus
+from chalicelib.domain.people import Session, Tries, User
 from chalicelib.domain.risk import LIMITS, RiskRules
 from chalicelib.domain.routing_rules import RoutingSettings, Rule
 from chalicelib.domain.states import OrderStatus
@@ -37,8 +39,13 @@ from chalicelib.services.idempotency import Idem
 from chalicelib.services.kit import Kit
 from chalicelib.services.payments import NewPayment
 from chalicelib.storage import audits, minutes
+from chalicelib.storage.cache import Cache
 from chalicelib.storage.health import Health, breaker_row, tallies_row
+from chalicelib.storage.keys import Keys, new_key
+from chalicelib.storage.keys import next_version as keys_next
+from chalicelib.storage.limits import Limits
 from chalicelib.storage.minutes import Alert, Subject, Tally
+from chalicelib.storage.people import EmailTaken, People
 from chalicelib.storage.queues import Workflows
 from chalicelib.storage.rule_books import ROUTING, Stored
 from chalicelib.storage.store import AlreadyApplied, KeyTaken, Stale, write_all
@@ -48,7 +55,7 @@ from tests.support import aws, factories
 from tests.support.access import make_entry
 from tests.support.conditional_writes import DAY, ConditionalWrites, claim, mark
 from tests.support.factories import AMOUNT, NOW, TENANT, TIMING, later
-from tests.support.storage import Tables, connections, open_tables, order_put, stored, succeeded
+from tests.support.storage import OpenVault, Tables, connections, open_tables, order_put, stored, succeeded
 from tests.support.world import FixedMerchants
 
 if TYPE_CHECKING:
@@ -505,3 +512,67 @@ class TestRulesAndMinutesAtOnce:
         assert [alert.body for alert in minutes.alerts(subject.tenant)] == [{"writer": winner}]
         assert sum(at_once(16, lambda _: minutes.step(after, None, []))) == 1
         assert subject not in [one.subject for one in minutes.watched()]
+
+
+class TestLimitsAndKeysAtOnce:
+    """Rate limits, keys and people, by sixteen at the same time; each its own environment."""
+
+    def test_sixteen_environments_never_get_more_than_the_bucket_has(self, tables: Tables) -> None:
+        limit, name = Rate(1.0, 60), new_id("bucket", NOW)
+        moment = [NOW]
+
+        def spend(_: int) -> int:
+            mine = Limits(aws.PREFIX, lambda: moment[0])
+            return sum(mine.take(name, limit).is_given for _ in range(30))
+
+        given = sum(at_once(16, spend))  # each has known nothing of the others
+        assert 40 <= given <= 60  # what some took and did not come to spend is lost
+        moment[0] = later(1 + 10)
+        assert given + sum(at_once(16, spend)) <= 60 + 11
+
+    def test_of_sixteen_who_rotate_one_key_one_wins(self, tables: Tables) -> None:
+        tenant = Tenant(new_id("mer", NOW), "test")
+        keys = Keys(aws.PREFIX, Cache(lambda: NOW, 0.0))
+        old, secret = new_key(tenant, "backend", "secret", None, NOW)
+        keys.add([old], audit=[make_entry(tenant)])
+
+        def rotate(number: int) -> str:
+            fresh, _ = new_key(tenant, f"writer {number}", "secret", None, NOW, replaces=old.id)
+            retired = keys_next(old, expires_at=later(60).timestamp())
+            return outcome(lambda: keys.add([fresh], retired=retired, audit=[make_entry(tenant)]))
+
+        assert sorted(at_once(16, rotate)) == ["Stale"] * 15 + ["written"]
+        assert len(keys.page(tenant, limit=100, cursor=None).data) == 2
+        assert keys.authenticate(secret, later(59)) is not None
+        assert keys.authenticate(secret, later(60)) is None
+
+    def test_of_sixteen_who_sign_up_with_one_email_one_gets_it(self, tables: Tables) -> None:
+        people = People(aws.PREFIX, OpenVault(), Cache(lambda: NOW, 0.0))
+        email = f"{new_id('x', NOW).lower()}@people.example"
+
+        def join(_: int) -> bool:
+            user = User(new_id("mer", NOW), new_id("usr", NOW), email, "owner", "active", NOW, NOW)
+            try:
+                people.add(user, make_entry(Tenant(user.merchant_id, "test")))
+            except EmailTaken:
+                return False
+            return True
+
+        assert sum(at_once(16, join)) == 1
+        assert len({people.secret("emails") for _ in range(3)}) == 1
+
+    def test_of_sixteen_who_refresh_one_session_one_goes_on(self, tables: Tables) -> None:
+        people = People(aws.PREFIX, OpenVault(), Cache(lambda: NOW, 0.0))
+        session = Session(new_id("ses", NOW), "token", "mer_1", "usr_1", NOW, later(60), "first")
+        people.add_session(session)
+        assert sum(at_once(16, lambda n: people.rotate(session, f"next {n}", NOW))) == 1
+        now_is = people.session_now(session.id)
+        assert now_is is not None
+        assert now_is.previous == "first"
+
+    def test_of_sixteen_guesses_at_once_one_is_looked_at(self, tables: Tables) -> None:
+        people = People(aws.PREFIX, OpenVault(), Cache(lambda: NOW, 0.0))
+        email = f"{new_id('x', NOW).lower()}@people.example"
+        people.secret("emails")
+        assert sum(at_once(16, lambda _: people.note_try(email, Tries(1, 0.0, 1), NOW, 60.0))) == 1
+        assert people.tries(email, NOW) == Tries(1, 0.0, 1)

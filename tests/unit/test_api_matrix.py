@@ -55,7 +55,7 @@ every_route = pytest.mark.parametrize("route", SCOPED, ids=IDS)
 _OF_BOTH_WORLDS = ("/v1/users", "/v1/merchant", "/v1/auth", "/v1/audit")  # people belong to both
 
 
-def routes_but(*, platform: bool = True, of_both: bool = True, publishable: bool = True) -> Any:
+def routes_but(*, platform: bool = True, of_both: bool = True, publishable: bool = True) -> pytest.MarkDecorator:
     """The routes without those of the platform, those that know no mode, or those a publishable key may use."""
     chosen = [
         route
@@ -129,7 +129,7 @@ def ask(api: Api, route: Route, ids: dict[str, str], key: str | None, **headers:
 def shows_nothing(answer: Answer, things: Things) -> bool:
     """Whether an answer holds nothing of somebody's objects."""
     if answer.status == 404:  # a problem document, see check_shape; it may repeat the id that was asked for
-        return answer.json["detail"].count("_") <= 2
+        return bool(answer.json["detail"].count("_") <= 2)
     text = answer.body.decode()
     return not any(value in text for value in things.own())
 

@@ -194,7 +194,7 @@ def plain_items() -> dict[str, Model]:
             created_at=NOW, expires_at=1_798_734_180,
         ),
         "tries": items.TriesItem("tries/abc", "tries", tries=3, next_at=1_798_734_180.5, version=4, expires_at=1_798_734_180),
-        "bucket": items.BucketItem("bucket/caller/key_1", "bucket", full_at=1_798_734_180.123456, expires_at=1_798_734_180),
+        "bucket": items.BucketItem("bucket/caller/key_1", "bucket", full_at=1_798_734_180_123_456, expires_at=1_798_734_180),
         "settings": items.SettingsItem(
             "mer_01TEST", "settings#test", name="Shop", webhook_url="https://shop.example/hooks",
             sealed_webhook_secret=b"\x01\x02", sealed_lookup_key=b"\x03\x04", rules=[{"name": "r", "accounts": ["acct_1"]}],
