@@ -55,6 +55,7 @@ class People:
         bind(prefix)
         self._vault = vault
         self._cache = cache
+        self._sealed_root: bytes | None = None
 
     # -- the platform's secrets ----------------------------------------------------------------
 
@@ -69,6 +70,7 @@ class People:
         for _ in range(2):
             try:
                 item = PlatformItem.get("platform", "secrets", consistent_read=True)
+                self._sealed_root = item.sealed
                 return bytes.fromhex(self._vault.open(_SECRETS, "platform", item.sealed)["root"])
             except DoesNotExist:
                 made = {"root": secrets.token_hex(_SECRET_BYTES)}
@@ -190,7 +192,8 @@ class People:
         except DoesNotExist:
             # As many calls as for an email that is known: how long it takes tells nobody which it was.
             self.user_now(PLATFORM, "usr_nobody")
-            self._root()
+            if self._sealed_root is not None:
+                self._vault.open(_SECRETS, "platform", self._sealed_root)
             return None
         return self.user_now(row.merchant_id, row.user_id)
 
