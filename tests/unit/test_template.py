@@ -13,8 +13,10 @@ import pytest
 import yaml
 
 from chalicelib import config
+from chalicelib.api import browsers
 from chalicelib.api.problems import CODES, TYPE_BASE
 from chalicelib.domain.retrying import LONGEST_WAIT, MAX_SECONDS
+from chalicelib.storage import items
 from infra.deploy import STAGES, Package, package
 from infra.front import GENERAL_SLOTS, WEBHOOK_SLOTS
 from infra.settings import ROOT, child_environment
@@ -258,23 +260,96 @@ def test_every_consumer_may_read_its_queue(template: dict[str, Any]) -> None:
         assert any(resource["Fn::Sub"].endswith(f":{name}") for row in allowed for resource in row["Resource"]), file
 
 
-def test_only_the_api_seals_secrets_and_writes_accounts_and_project_ends_experiments() -> None:
-    may: dict[str, set[str]] = {}
+# What each function may write or send: the whole list, so that whoever adds to a policy adds here, and is asked why.
+WRITES: dict[str, dict[str, str]] = {
+    "api": {
+        "payments": "put update", "guards": "put update", "stats": "put update", "merchants": "put update",
+        "queues": "provider-events", "kms": "Decrypt Encrypt", "states": "start",
+    },
+    "attempt": {"payments": "put update", "guards": "put update", "stats": "put update", "kms": "Decrypt"},
+    "resolve": {"payments": "put update", "guards": "put update", "kms": "Decrypt"},
+    "park": {"payments": "put update"},
+    "relay": {"queues": "notifications operations projections"},
+    "operate": {"payments": "put update", "guards": "put update", "kms": "Decrypt", "states": "start"},
+    "ingest": {"payments": "put update", "guards": "put update", "kms": "Decrypt", "states": "start"},
+    "notify": {"deliveries": "put update", "queues": "deliveries", "kms": "Decrypt"},
+    "deliver": {"deliveries": "put update", "kms": "Decrypt"},
+    "project": {"guards": "put update", "stats": "put update", "merchants": "put"},
+    "sweep": {"payments": "put update", "deliveries": "put update", "queues": "deliveries operations"},
+    "watch": {"stats": "put delete"},
+}  # fmt: skip
+_VERBS = {"dynamodb:PutItem": "put", "dynamodb:UpdateItem": "update", "dynamodb:DeleteItem": "delete"}
+
+
+def allowed_writes() -> dict[str, dict[str, str]]:
+    """What the policies say, in the words of WRITES."""
+    found: dict[str, dict[str, set[str]]] = {}
     for file, statement in statements():
+        mine = found.setdefault(file.removeprefix("policy-").removesuffix(".json"), {})
         for action in statement["Action"]:
             for resource in statement["Resource"]:
-                may.setdefault(f"{action} {json.dumps(resource)}", set()).add(file)
-    on_merchants = {what: files for what, files in may.items() if "-merchants" in what}
-    writers = {
-        what: files for what, files in on_merchants.items() if not re.match("dynamodb:(Get|BatchGet|Query)", what)
+                name = re.sub(r".*railyard-\$\{Stage\}-", "", resource.get("Fn::Sub", "")) if resource != "*" else ""
+                if action in _VERBS:
+                    mine.setdefault(name, set()).add(_VERBS[action])
+                elif action == "sqs:SendMessage":
+                    mine.setdefault("queues", set()).add(name)
+                elif action.startswith("kms:"):
+                    mine.setdefault("kms", set()).add(action.removeprefix("kms:"))
+                elif action == "states:StartExecution":
+                    mine.setdefault("states", set()).add("start")
+    order = ["put", "update", "delete"]
+    return {
+        function: {
+            what: " ".join(sorted(verbs, key=lambda verb: (order.index(verb) if verb in order else 0, verb)))
+            for what, verbs in mine.items()
+        }
+        for function, mine in found.items()
     }
-    assert {what.split(" ")[0] for what in writers} == {"dynamodb:PutItem"}
-    sealers = [files for what, files in may.items() if what.startswith("kms:") and "Decrypt" not in what]
-    assert list(writers.values()) == [{"policy-api.json", "policy-project.json"}]
-    assert sealers == [{"policy-api.json"}]
-    (ends,) = [row for file, row in statements() if file == "policy-project.json" and "-merchants" in json.dumps(row)]
-    assert ends["Condition"] == {"ForAllValues:StringLike": {"dynamodb:LeadingKeys": ["routing/*"]}}  # experiments
-    assert {what.split(" ")[0] for what in may if what.startswith("kms:")} == {"kms:Decrypt", "kms:Encrypt"}
+
+
+def test_which_function_may_write_what() -> None:
+    assert allowed_writes() == WRITES
+
+
+def test_nothing_but_the_tables_and_queues_of_the_stage_is_written(template: dict[str, Any]) -> None:
+    """Every action that changes something, in every policy, names one resource of ours; none has a wildcard."""
+    changing = re.compile(
+        r"(Put|Update|Delete|Write|Send|Start|Create|Encrypt|Change|Receive|Tag|Set|Stop|Batch.*Write)"
+    )
+    for file, statement in statements():
+        for action in statement["Action"]:
+            if not changing.search(action.partition(":")[2]) or action in NO_RESOURCE:
+                continue
+            for resource in statement["Resource"]:
+                text = resource.get("Fn::Sub", "") if isinstance(resource, dict) else resource
+                tail = text.rpartition(":log-group:")[2].removesuffix(":*")  # the streams of one group
+                assert "*" not in tail, (file, action, text)
+    assert template["Resources"]
+
+
+def test_the_merchants_table_is_written_by_kind_of_row() -> None:
+    """Only the API writes merchants, people, keys and audit lines; project ends experiments, and says so."""
+    keys: dict[tuple[str, str], set[str]] = {}
+    for file, statement in statements():
+        if not any("-merchants" in json.dumps(resource) for resource in statement["Resource"]):
+            continue
+        for action in statement["Action"]:
+            if action in _VERBS:
+                assert len(statement["Resource"]) == 1, (file, statement["Sid"])
+                keys[file, _VERBS[action]] = set(
+                    statement["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
+                )
+    assert set(keys) == {("policy-api.json", "put"), ("policy-api.json", "update"), ("policy-project.json", "put")}
+    assert keys["policy-api.json", "update"] == {"keys/*"}
+    assert keys["policy-project.json", "put"] == {"routing/*", "audit/*"}
+    written = {re.sub(r"\{.*", "*", pk) for pk in _merchants_partitions()}
+    assert written - {"*"} | {"mer_*"} == keys["policy-api.json", "put"]
+
+
+def _merchants_partitions() -> list[str]:
+    """Partition keys of the merchants table's rows, as their classes describe them."""
+    told = [model.__doc__ or "" for model in items._TABLES["merchants"]]
+    return [text.partition("pk = ")[2].partition(",")[0] for text in told if "pk = " in text]
 
 
 # ---------------------------------------------------------------- API
@@ -298,6 +373,9 @@ def test_every_answer_of_api_gateway_itself_is_a_problem_document(template: dict
         assert str(document["status"]) == row["StatusCode"]
         assert row["ResponseParameters"]["gatewayresponse.header.Content-Type"] == "'application/problem+json'"
         assert row["ResponseParameters"]["gatewayresponse.header.Railyard-Request-Id"] == "context.requestId"
+        for header, value in browsers.SECURITY.items():
+            if "'" not in value:
+                assert row["ResponseParameters"][f"gatewayresponse.header.{header}"] == f"'{value}'", name
 
 
 # ---------------------------------------------------------------- tables
