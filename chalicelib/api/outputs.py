@@ -513,7 +513,7 @@ class MethodHealth(Output):
     ]
     forced: Annotated[bool, Field(description="Whether you hold it there.")]
     reason: str | None
-    since: Time | None
+    since: Annotated[Time | None, Field(description="When it got into that state; null if it was in no other one.")]
     until: Annotated[Time | None, Field(description="Until when it is held.")]
     calls: Annotated[int, Field(description="That ended within the last minute, of all merchants of this mode.")]
     failures: Annotated[int, Field(description="Technical ones among them.")]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.domain.breaker import Breaker, Bucket, Status
+from chalicelib.domain.breaker import Breaker, Bucket, Status, record
 from chalicelib.storage.health import Change, Row, breaker_row
 from tests.support.api import PAYMENT, Answer, Api, api_fixture
 from tests.unit.test_api_routes import fits
@@ -53,6 +53,18 @@ def test_what_is_shown_is_the_last_minute(api: Api) -> None:
     shown = method(fits("ProviderList", api.get("/v1/providers")))
     assert (shown["calls"], shown["failures"], shown["failure_share"]) == (4, 1, 0.25)
     assert method(api.get("/v1/providers").json, name="card")["calls"] == 0
+
+
+def test_a_breaker_that_has_never_moved_is_in_its_state_since_no_time(api: Api) -> None:
+    now = api.world.clock()
+    used = record(Breaker(), ok=True, at=now, sent_at=now)
+    row = breaker_row("test", "simulator", "upi", used, Breaker())
+    assert api.world.kit.health.put(row)
+    shown = method(fits("ProviderList", api.get("/v1/providers")))
+    assert (shown["calls"], shown["since"]) == (1, None)
+    closed = Breaker(Status.CLOSED, now, "5 calls succeeded.", version=2)
+    assert api.world.kit.health.put(breaker_row("test", "simulator", "upi", closed, used))
+    assert method(api.get("/v1/providers").json)["since"] is not None
 
 
 def test_a_breaker_that_is_held_open_keeps_the_merchants_payments_away(
