@@ -197,6 +197,17 @@ def _set(read: Reader) -> Reader:
     return lambda value, path: frozenset(entries(value, path))
 
 
+def _some(read: Reader) -> Reader:
+    """A condition's list: of nothing it would leave every payment through, or none; nobody means to say that."""
+
+    def entries(value: object, path: str) -> Any:  # noqa: ANN401 - what ``read`` gives
+        if value == []:
+            readers.refuse(path, "An empty list says nothing: leave it out, and every payment is meant.")
+        return read(value, path)
+
+    return entries
+
+
 def _bin(value: object, path: str) -> tuple[int, int]:
     found = _BIN.fullmatch(value) if isinstance(value, str) else None
     if found is None:
@@ -371,17 +382,17 @@ _target = _text(_TARGET, "An account's id or a provider's name is expected.")
 _methods = _set(readers.one_of(_METHODS))
 _HOURS: Mapping[str, Reader] = {
     "from": _clock, "until": _clock, "time_zone": readers.time_zone,
-    "days": readers.entries(readers.one_of(DAYS), len(DAYS)),
+    "days": _some(readers.entries(readers.one_of(DAYS), len(DAYS))),
 }  # fmt: skip
 _WHEN: Mapping[str, Reader] = {
-    "methods": _methods,
-    "networks": _set(_text(_CODE, "A card's network, or the code of a bank or wallet, is expected.")),
-    "currencies": _set(readers.currency),
+    "methods": _some(_methods),
+    "networks": _some(_set(_text(_CODE, "A card's network, or the code of a bank or wallet, is expected."))),
+    "currencies": _some(_set(readers.currency)),
     "above": readers.amount,
     "up_to": readers.amount,
-    "bins": _bins,
-    "countries": _set(readers.country),
-    "segments": _set(_text(_LABEL, "A segment is 1 to 32 of a-z, 0-9, _ and -.")),
+    "bins": _some(_bins),
+    "countries": _some(_set(readers.country)),
+    "segments": _some(_set(_text(_LABEL, "A segment is 1 to 32 of a-z, 0-9, _ and -."))),
     "metadata": readers.table(_free, _free, MAX_LISTED),
     "hours": _hours,
 }
