@@ -75,6 +75,7 @@ def parse(data: object, accounts: Mapping[str, str]) -> RoutingSettings:
         _check_known(experiment.accounts, known, places)
         _check_costs(settings, replace(experiment.rule(), when=experiment.when), accounts, f"experiments.{number}.by")
     _check_names("experiments", [experiment.name for experiment in settings.experiments])
+    retrying.check(settings.retry)
     for provider in settings.retry.providers:
         _check_known([provider], frozenset(accounts.values()), [f"retry.providers.{provider}"])
     _check_known(list(settings.costs), known, ["costs"] * len(settings.costs))

@@ -96,6 +96,14 @@ def test_what_a_newer_release_stored_is_left_out_and_told_and_takes_nothing_else
     assert (read.maintenance, read.costs, read.retry) == (whole.maintenance, whole.costs, RetryPolicy())
 
 
+def test_who_was_down_may_be_tried_again_and_who_is_set_up_wrongly_may_not_unless_that_is_stored() -> None:
+    down = {"retry": {"errors": {"provider_unavailable": {"same_provider": True}}}}
+    assert parse(down, ACCOUNTS).retry.classes["provider_unavailable"].same_provider
+    told = list[str]()
+    assert from_stored({"retry": {"errors": {"config": {"same_provider": True}}}}, told.append).retry.classes
+    assert told == []
+
+
 @given(st.datetimes(datetime(2000, 1, 2), datetime(2099, 1, 1)), st.integers(1, 30 * 86_400 * 1_000_000))  # noqa: DTZ001
 def test_whatever_is_taken_can_be_read_again(begin: datetime, microseconds: int) -> None:
     end = begin + timedelta(microseconds=microseconds)
@@ -198,6 +206,8 @@ WRONG: list[tuple[Any, str | None, str]] = [
     ({"retry": {"max_attempts": 9}}, "retry.max_attempts", "invalid_field"),
     ({"retry": {"errors": {"timeout_unknown": {"same_provider": True}}}}, "retry.errors.timeout_unknown", "invalid_field"),
     ({"retry": {"providers": {"payu": {"rate_limited": {"backoff": 1}}}}}, "retry.providers.payu", "unknown_provider"),
+    ({"retry": {"errors": {"config": {"same_provider": True}}}}, "retry.errors.config.same_provider", "invalid_field"),
+    ({"retry": {"providers": {"stripe": {"config": {"same_provider": True}}}}}, "retry.providers.stripe.config.same_provider", "invalid_field"),
     # maintenance
     (upkeep(account="acc_x"), "maintenance.0.account", "unknown_account"),
     (upkeep(until="2026-12-24T18:00:00Z"), "maintenance.0.until", "bad_time"),
