@@ -76,9 +76,10 @@ def parse(data: object, accounts: Mapping[str, str]) -> RoutingSettings:
         _check_costs(settings, replace(experiment.rule(), when=experiment.when), accounts, f"experiments.{number}.by")
     _check_names("experiments", [experiment.name for experiment in settings.experiments])
     retrying.check(settings.retry)
-    for provider in settings.retry.providers:
+    # As they were sent: an entry that changes nothing is not kept, and its name may be wrong all the same.
+    for provider in readers.object_of(data, "").get("retry", {}).get("providers", {}):
         _check_known([provider], frozenset(accounts.values()), [f"retry.providers.{provider}"])
-    _check_known(list(settings.costs), known, ["costs"] * len(settings.costs))
+    _check_known(list(settings.costs), known, [f"costs.{name}" for name in settings.costs])
     _check_names("rules", [rule.name for rule in settings.rules])
     for (_, earlier), (number, later) in combinations(enumerate(settings.rules), 2):
         reason = clash(earlier, later)
@@ -273,8 +274,8 @@ def _when(value: object, path: str) -> When:
     if when.networks and len(when.methods) != 1:
         readers.refuse(f"{path}.methods", "Networks are of one method: say which.", "missing_field")
     if when.methods == {"card"}:
-        for name in sorted(when.networks - frozenset(get_args(cards.Network))):
-            readers.refuse(f"{path}.networks", f"No card network of ours is called {name}.")
+        for place, name in enumerate(readers.object_of(value, path).get("networks", ())):
+            readers.one_of(get_args(cards.Network))(name, f"{path}.networks.{place}")
     if when.bins and when.methods != {"card"}:
         readers.refuse(f"{path}.methods", 'BINs are of cards: the methods must be ["card"].', "bad_bin")
     for first, last in when.bins if when.networks else ():
