@@ -498,7 +498,7 @@ class BreakerChange(Output):
 
     at: Time
     state: Annotated[str, Field(description="open, half_open, closed; held open, held closed, left to itself.")]
-    was: Literal["closed", "open", "half_open"]
+    was: Literal["closed", "open", "half_open", "held open", "held closed"]
     reason: str
     key_id: Annotated[str | None, Field(description="The key that held it or let it go; null if it moved by itself.")]
 

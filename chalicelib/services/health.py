@@ -223,7 +223,8 @@ def force(
             after = held[provider, method] = breakers.force(Breaker(), to, reason, now, until)
         said = "held " + to if to != "auto" else "left to itself"
         version = reading.forced_version + 1
-        change = Change(provider, method, now, said, str(before.status), reason, version, tenant.mode, tenant, by)
+        was = f"held {before.forced}" if before.forced else str(before.status)
+        change = Change(provider, method, now, said, was, reason, version, tenant.mode, tenant, by)
         if kit.health.put(forced_row(tenant, held, reading.forced_version), change):
             break
         pause(kit, number)

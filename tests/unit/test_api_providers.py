@@ -92,7 +92,7 @@ def test_every_word_on_a_breaker_is_kept_with_who_said_it(api: Api) -> None:
     shown = method(fits("Provider", hold(api, state="auto", reason="it works again")))
     released, held = shown["changes"]
     assert (held["state"], held["was"], held["reason"]) == ("held open", "closed", "ticket 4711")
-    assert (released["state"], released["was"], released["reason"]) == ("left to itself", "open", "it works again")
+    assert (released["state"], released["was"], released["reason"]) == ("left to itself", "held open", "it works again")
     assert held["key_id"] == released["key_id"]
     assert held["key_id"].startswith("key_")
     assert method(api.get("/v1/providers").json, name="card")["changes"] == []
