@@ -61,6 +61,8 @@ def rules(text: str, accounts: Mapping[str, str], name: str) -> RoutingSettings:
         raise HistoryError(message) from error
     except InvalidRequest as error:
         message = f"{name}: {error.param or 'the whole'}: {error.detail}"
+        if error.code in ("unknown_account", "unknown_provider"):
+            message += " It is not in the history: say at which provider it is, such as --account acc_new=stripe."
         raise HistoryError(message) from error
 
 
@@ -136,11 +138,16 @@ def report(found: Comparison, left_out: int, *, against: bool, least: int = LEAS
         ("Share of all payments, %", "share"),
     ):
         rows = [row for row in found.rows if row.kind == kind]
+        if kind == "success" and not found.compared:
+            yield title
+            yield f"  not known: {_nothing(found)}"
         if rows:
             yield title
             yield from (_line(row) for row in rows)
             if kind == "success" and found.flattery:
                 yield f"  {'all, less flattery':32}{'':60}{_shown(found.honest, 100.0, 2, '+'):>30}"
+        elif kind == "cost" and not found.compared:
+            yield f"Cost: not known, because {_nothing(found)}"
         elif kind == "cost":
             yield "Cost: not known, because the rules' costs do not say it of every account that plays a part"
     yield "Brackets are 95 % intervals: percentiles of resamples in which every estimate is made anew."
@@ -163,6 +170,11 @@ def report(found: Comparison, left_out: int, *, against: bool, least: int = LEAS
     )
     if found.refused > REFUSED:
         yield f"Nothing can be said about {found.refused:.1%} of the payments: too many for an answer."
+
+
+def _nothing(found: Comparison) -> str:
+    """Why there is no payment to compare by."""
+    return "every payment is refused" if found.payments else "no payment says anything about its account"
 
 
 def _line(row: Row) -> str:

@@ -498,7 +498,7 @@ class BreakerChange(Output):
 
     at: Time
     state: Annotated[str, Field(description="open, half_open, closed; held open, held closed, left to itself.")]
-    was: Literal["closed", "open", "half_open"]
+    was: Literal["closed", "open", "half_open", "held open", "held closed"]
     reason: str
     key_id: Annotated[str | None, Field(description="The key that held it or let it go; null if it moved by itself.")]
 
@@ -513,7 +513,7 @@ class MethodHealth(Output):
     ]
     forced: Annotated[bool, Field(description="Whether you hold it there.")]
     reason: str | None
-    since: Time | None
+    since: Annotated[Time | None, Field(description="When it got into that state; null if it was in no other one.")]
     until: Annotated[Time | None, Field(description="Until when it is held.")]
     calls: Annotated[int, Field(description="That ended within the last minute, of all merchants of this mode.")]
     failures: Annotated[int, Field(description="Technical ones among them.")]

@@ -317,7 +317,7 @@ def _method_health(shown: MethodHealth) -> dict[str, object]:
         "state": str(breaker.status),
         "forced": breaker.forced is not None,
         "reason": breaker.reason or None,
-        "since": moment(breaker.since) if breaker.version else None,
+        "since": None if breaker.moved_at is None else moment(breaker.moved_at),
         "until": None if breaker.forced_until is None else moment(breaker.forced_until),
         "calls": shown.calls,
         "failures": shown.failures,

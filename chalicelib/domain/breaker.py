@@ -87,6 +87,11 @@ class Breaker:
     forced_until: datetime | None = None  # None: until it is released
     version: int = 0  # raised by every change
 
+    @property
+    def moved_at(self) -> datetime | None:
+        """When it got into its status; None if it has never been in another one."""
+        return None if self.since == _LONG_AGO else self.since
+
     def as_dict(self) -> dict[str, Any]:
         """As stored: JSON, without what is empty."""
         stored: dict[str, Any] = {

@@ -75,8 +75,8 @@ class Experiment:
         return Rule(f"experiment {self.name}", self.accounts, by=self.by)
 
     def counted_until(self, at: datetime) -> datetime:
-        """Payments created before this count at ``at``."""
-        return at - timedelta(seconds=self.settle)
+        """Payments created before this, a whole hour, count at ``at``: counts are kept by the hour."""
+        return (at - timedelta(seconds=self.settle)).replace(minute=0, second=0, microsecond=0)
 
 
 @dataclass(frozen=True, slots=True)

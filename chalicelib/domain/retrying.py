@@ -168,6 +168,17 @@ def parse(value: object, path: str = "retry") -> RetryPolicy:
     return RetryPolicy(**given, classes=classes, providers={name: kinds for name, kinds in providers.items() if kinds})
 
 
+def check(policy: RetryPolicy, path: str = "retry") -> None:
+    """Refuse what can be read and has no meaning; not part of ``parse``, which has to read what is stored."""
+    tables = {readers.join(path, "errors"): policy.classes}
+    tables |= {f"{readers.join(path, 'providers')}.{name}": kinds for name, kinds in policy.providers.items()}
+    for at, kinds in tables.items():
+        again = kinds.get(ErrorClass.CONFIG)
+        if again is not None and again.same_provider:
+            detail = "The account's settings at the provider refuse every attempt; it is not tried again there."
+            readers.refuse(f"{at}.{ErrorClass.CONFIG}.same_provider", detail)
+
+
 def to_dict(policy: RetryPolicy) -> dict[str, object]:
     """The whole policy as JSON, defaults and all."""
     return {

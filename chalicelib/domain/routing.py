@@ -169,6 +169,7 @@ def _decide(
     left = [accounts[account] for account in order if account not in skipped]
     seen = {} if known is None else {c.provider: known.breaker(c.provider) for c in left}
     held = {c.account: why for c in left if known and (why := _why_held(c, seen[c.provider], known.at, refused))}
+    mine = {account for account in held if seen[accounts[account].provider].forced == "open"}
     breakers = {provider: str(b.status) for provider, b in seen.items() if b.forced or b.status is not Status.CLOSED}
     decision = replace(decision, skipped=skipped | held, breakers=breakers)
     left = [candidate for candidate in left if candidate.account not in held]
@@ -180,7 +181,7 @@ def _decide(
         elif waits:
             reason = "Whoever could take this payment asked us to wait for longer than it may."
         if held and not wait_until:
-            reason = "Every provider that could take this payment is failing right now; try again in a minute."
+            reason = _all_held(len(mine), len(held))
         return replace(decision, reason=reason, held=bool(held), wait_until=wait_until)
 
     scores: Sequence[Score] = ()
@@ -193,7 +194,10 @@ def _decide(
     breaker = seen.get(chosen.provider)
     return replace(
         decision, chosen=chosen, scores=scores, seed=known.seed if scores and known is not None else None,
-        reason=_sentence(chosen, rule, scores, [a for a in order if a in held], attempts),
+        reason=_sentence(
+            chosen, rule, scores, [a for a in order if a in held and a not in mine], [a for a in order if a in mine],
+            attempts,
+        ),
         needs_permit=breaker is not None and not breaker.forced and breaker.status is not Status.CLOSED,
     )  # fmt: skip
 
@@ -217,9 +221,10 @@ def _scores(
 
 
 def _sentence(
-    chosen: Candidate, rule: Rule, scores: Sequence[Score], held: Sequence[str], attempts: Sequence[Attempt]
-) -> str:
-    """Why this account, for people."""
+    chosen: Candidate, rule: Rule, scores: Sequence[Score], failing: Sequence[str], own: Sequence[str],
+    attempts: Sequence[Attempt],
+) -> str:  # fmt: skip
+    """Why this account, for people; ``failing`` and ``own``, which the merchant holds, would have come before it."""
     reason = f"{chosen.account} is first in rule '{rule.name}' that can take this payment"
     mine = next((score for score in scores if score.account == chosen.account), None)
     if rule.by == "split":
@@ -230,11 +235,20 @@ def _sentence(
             f"{chosen.account} came first of {len(scores)} by {by} in rule '{rule.name}': {mine.mean:.0%} of payments "
             f"like this one are expected to succeed there"
         )
-    if held:
-        reason += f"; {' and '.join(held)} had to wait, because most calls there fail"
+    for held, because in ((failing, "most calls there fail"), (own, "you hold it open")):
+        if held:
+            reason += f"; {' and '.join(held)} had to wait, because {because}"
     if attempts:
         reason += f", after attempt {attempts[-1].number} at {attempts[-1].account} ended {attempts[-1].status}"
     return f"{reason}."
+
+
+def _all_held(mine: int, held: int) -> str:
+    """Why nobody is left where breakers hold so many back, and so many of these for the merchant."""
+    every = "Every provider that could take this payment is"
+    if mine == held:
+        return f"{every} held open by you."
+    return f"{every} failing right now{' or held open by you' if mine else ''}; try again in a minute."
 
 
 def _why_held(candidate: Candidate, breaker: Breaker, at: datetime, refused: frozenset[str]) -> str | None:

@@ -75,9 +75,11 @@ def parse(data: object, accounts: Mapping[str, str]) -> RoutingSettings:
         _check_known(experiment.accounts, known, places)
         _check_costs(settings, replace(experiment.rule(), when=experiment.when), accounts, f"experiments.{number}.by")
     _check_names("experiments", [experiment.name for experiment in settings.experiments])
-    for provider in settings.retry.providers:
+    retrying.check(settings.retry)
+    # As they were sent: an entry that changes nothing is not kept, and its name may be wrong all the same.
+    for provider in readers.object_of(data, "").get("retry", {}).get("providers", {}):
         _check_known([provider], frozenset(accounts.values()), [f"retry.providers.{provider}"])
-    _check_known(list(settings.costs), known, ["costs"] * len(settings.costs))
+    _check_known(list(settings.costs), known, [f"costs.{name}" for name in settings.costs])
     _check_names("rules", [rule.name for rule in settings.rules])
     for (_, earlier), (number, later) in combinations(enumerate(settings.rules), 2):
         reason = clash(earlier, later)
@@ -197,6 +199,17 @@ def _set(read: Reader) -> Reader:
     return lambda value, path: frozenset(entries(value, path))
 
 
+def _some(read: Reader) -> Reader:
+    """A condition's list: of nothing it would leave every payment through, or none; nobody means to say that."""
+
+    def entries(value: object, path: str) -> Any:  # noqa: ANN401 - what ``read`` gives
+        if value == []:
+            readers.refuse(path, "An empty list says nothing: leave it out, and every payment is meant.")
+        return read(value, path)
+
+    return entries
+
+
 def _bin(value: object, path: str) -> tuple[int, int]:
     found = _BIN.fullmatch(value) if isinstance(value, str) else None
     if found is None:
@@ -261,8 +274,8 @@ def _when(value: object, path: str) -> When:
     if when.networks and len(when.methods) != 1:
         readers.refuse(f"{path}.methods", "Networks are of one method: say which.", "missing_field")
     if when.methods == {"card"}:
-        for name in sorted(when.networks - frozenset(get_args(cards.Network))):
-            readers.refuse(f"{path}.networks", f"No card network of ours is called {name}.")
+        for place, name in enumerate(readers.object_of(value, path).get("networks", ())):
+            readers.one_of(get_args(cards.Network))(name, f"{path}.networks.{place}")
     if when.bins and when.methods != {"card"}:
         readers.refuse(f"{path}.methods", 'BINs are of cards: the methods must be ["card"].', "bad_bin")
     for first, last in when.bins if when.networks else ():
@@ -371,17 +384,17 @@ _target = _text(_TARGET, "An account's id or a provider's name is expected.")
 _methods = _set(readers.one_of(_METHODS))
 _HOURS: Mapping[str, Reader] = {
     "from": _clock, "until": _clock, "time_zone": readers.time_zone,
-    "days": readers.entries(readers.one_of(DAYS), len(DAYS)),
+    "days": _some(readers.entries(readers.one_of(DAYS), len(DAYS))),
 }  # fmt: skip
 _WHEN: Mapping[str, Reader] = {
-    "methods": _methods,
-    "networks": _set(_text(_CODE, "A card's network, or the code of a bank or wallet, is expected.")),
-    "currencies": _set(readers.currency),
+    "methods": _some(_methods),
+    "networks": _some(_set(_text(_CODE, "A card's network, or the code of a bank or wallet, is expected."))),
+    "currencies": _some(_set(readers.currency)),
     "above": readers.amount,
     "up_to": readers.amount,
-    "bins": _bins,
-    "countries": _set(readers.country),
-    "segments": _set(_text(_LABEL, "A segment is 1 to 32 of a-z, 0-9, _ and -.")),
+    "bins": _some(_bins),
+    "countries": _some(_set(readers.country)),
+    "segments": _some(_set(_text(_LABEL, "A segment is 1 to 32 of a-z, 0-9, _ and -."))),
     "metadata": readers.table(_free, _free, MAX_LISTED),
     "hours": _hours,
 }

@@ -225,7 +225,8 @@ def force(
             after = held[provider, method] = breakers.force(Breaker(), to, reason, now, until)
         said = "held " + to if to != "auto" else "left to itself"
         version = reading.forced_version + 1
-        change = Change(provider, method, now, said, str(before.status), reason, version, tenant.mode, tenant, by.id)
+        was = f"held {before.forced}" if before.forced else str(before.status)
+        change = Change(provider, method, now, said, was, reason, version, tenant.mode, tenant, by.id)
         line = entry(
             tenant.merchant_id, f"breaker.{'released' if to == 'auto' else 'held'}", f"{provider}/{method}", by, now,
             mode=tenant.mode, before={"state": str(before.status)},

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from chalicelib.domain import ids, routing
 from chalicelib.domain.experiments import assigned
+from chalicelib.domain.risk import BLOCK
 from chalicelib.domain.routing_rules import DEFAULT_RULES
 from chalicelib.services import health, screening
 from chalicelib.services.attempts import asked_by, candidates
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from chalicelib.services.kit import Kit
     from chalicelib.services.payments import NewPayment
 
+_BLOCKED = "Risk rules block this payment, so no provider is asked."
 _TIMES = 200  # decisions about payments like it, where chance has a say
 
 
@@ -51,6 +53,8 @@ def simulate(kit: Kit, tenant: Tenant, wish: NewPayment, given: Mapping[str, obj
     now = kit.now()
     payment = drafted(kit, merchant, wish, resolved(kit, tenant, wish.method), now)
     judged = screening.judge(kit, merchant, payment, now)
+    if judged.verdict.decision == BLOCK:  # as a real one, which is never routed and takes part in no experiment
+        return Simulation(judged.verdict, routing.Decision(None, "", (), {}, _BLOCKED), (), {})
     payment = replace(payment, experiment=assigned(merchant.routing.experiments, asked_by(payment), now))
     asked, settings, accounts = asked_by(payment), merchant.routing, candidates(kit, merchant)
     rule = settings.rule_for(asked)

@@ -127,6 +127,23 @@ def losing(api: Api) -> None:
         assert stored.project(tenant, totals, Mark(f"seeded/{arm}", 4_000_000_000), api.world.clock())
 
 
+def test_a_guardrail_that_fails_fails_no_message_and_says_whose_and_what_to_do(
+    api: Api, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(api, TRY)
+    losing(api)
+    with monkeypatch.context() as broken:
+        broken.setattr(api.world.kit.queries, "totals", lambda *_: 1 // 0)
+        pay(api, 1)
+    assert api.get(URL).json["experiments"][0].get("ended_at") is None
+    (told,) = {record.getMessage() for record in caplog.records if "guardrail" in record.getMessage()}
+    assert api.world.merchant().tenant.merchant_id in told
+    assert "GET /v1/routing/experiments" in told
+    api.world.clock.time += 300
+    pay(api, 1)
+    assert api.get(URL).json["experiments"][0]["ended_at"]
+
+
 def test_the_guardrail_ends_a_losing_variant_and_says_so(api: Api) -> None:
     version = put(api, TRY)["version"]
     losing(api)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chalicelib.domain.breaker import Breaker, Bucket, Status
+from chalicelib.domain.breaker import Breaker, Bucket, Status, record
 from chalicelib.storage.health import Change, Row, breaker_row
 from tests.support.api import PAYMENT, Answer, Api, api_fixture
 from tests.unit.test_api_routes import fits
@@ -55,6 +55,18 @@ def test_what_is_shown_is_the_last_minute(api: Api) -> None:
     assert method(api.get("/v1/providers").json, name="card")["calls"] == 0
 
 
+def test_a_breaker_that_has_never_moved_is_in_its_state_since_no_time(api: Api) -> None:
+    now = api.world.clock()
+    used = record(Breaker(), ok=True, at=now, sent_at=now)
+    row = breaker_row("test", "simulator", "upi", used, Breaker())
+    assert api.world.kit.health.put(row)
+    shown = method(fits("ProviderList", api.get("/v1/providers")))
+    assert (shown["calls"], shown["since"]) == (1, None)
+    closed = Breaker(Status.CLOSED, now, "5 calls succeeded.", version=2)
+    assert api.world.kit.health.put(breaker_row("test", "simulator", "upi", closed, used))
+    assert method(api.get("/v1/providers").json)["since"] is not None
+
+
 def test_a_breaker_that_is_held_open_keeps_the_merchants_payments_away(
     api: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -80,7 +92,7 @@ def test_every_word_on_a_breaker_is_kept_with_who_said_it(api: Api) -> None:
     shown = method(fits("Provider", hold(api, state="auto", reason="it works again")))
     released, held = shown["changes"]
     assert (held["state"], held["was"], held["reason"]) == ("held open", "closed", "ticket 4711")
-    assert (released["state"], released["was"], released["reason"]) == ("left to itself", "open", "it works again")
+    assert (released["state"], released["was"], released["reason"]) == ("left to itself", "held open", "it works again")
     assert held["key_id"] == released["key_id"]
     assert held["key_id"].startswith("key_")
     assert method(api.get("/v1/providers").json, name="card")["changes"] == []

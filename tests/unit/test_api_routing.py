@@ -200,6 +200,9 @@ def test_a_simulation_names_what_is_wrong_with_rules_and_payments(api: Api) -> N
 def test_a_simulation_says_what_risk_rules_would_do_and_whether_nobody_can_take_it(api: Api) -> None:
     shown = fits(api.request("POST", SIMULATE, PAYMENT | {"amount": 1_00_000_01}), outputs.RoutingSimulation)
     assert (shown["risk"]["decision"], shown["risk"]["hits"][0]["rule"]) == ("block", "amount_limit")
+    assert (shown["decision"]["chosen"], shown["provider"], shown["shares"]) == (None, None, {})
+    assert shown["decision"]["reason"] == "Risk rules block this payment, so no provider is asked."
+    assert (shown["decision"]["order"], shown["passed_over"]) == ([], [])
     day = {"from": "2026-11-21T00:00:00Z", "until": "2026-11-22T00:00:00Z"}
     tried = {"rules": [one("acct_razorpay")], "maintenance": [{"account": "razorpay", **day}]}
     shown = fits(api.request("POST", SIMULATE, PAYMENT | {"routing": tried}), outputs.RoutingSimulation)

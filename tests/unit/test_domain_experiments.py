@@ -169,6 +169,11 @@ def test_only_payments_that_are_old_enough_count() -> None:
         assert found == {"control": Counts(count, count), "variant": Counts(count, count)}, settle
 
 
+def test_what_is_counted_until_is_a_whole_hour_as_the_counts_are() -> None:
+    until = replace(TRY, settle=3_600).counted_until(NOW.replace(minute=59, second=1, microsecond=5))
+    assert until.isoformat() == "2026-11-21T03:00:00+00:00"
+
+
 # -- guardrail ---------------------------------------------------------------------------------------
 
 

@@ -99,6 +99,24 @@ def test_when_all_are_held_back_the_payment_fails_as_retryable() -> None:
     )  # fmt: skip
 
 
+def test_what_the_merchant_holds_open_is_not_said_to_be_failing() -> None:
+    mine = {name: breaker.force(Breaker(), "open", "ticket 7", NOW) for name in ("sim_a", "sim_b", "sim_c")}
+    every = "Every provider that could take this payment is"
+    decision = route(Known(later(5), forced=mine))
+    assert (chosen(decision), decision.held) == (None, True)
+    assert decision.reason == f"{every} held open by you."
+    some = {"sim_a": mine["sim_a"]}
+    both = route(Known(later(5), forced=some, breakers={"sim_b": OPEN, "sim_c": OPEN}))
+    assert both.reason == f"{every} failing right now or held open by you; try again in a minute."
+    assert route(Known(later(5), forced=some)).reason == (
+        "acct_b is first in rule 'standard' that can take this payment; acct_a had to wait, because you hold it open."
+    )
+    assert route(Known(later(5), forced=some, breakers={"sim_b": OPEN})).reason == (
+        "acct_c is first in rule 'standard' that can take this payment; acct_b had to wait, because most calls there fail; "
+        "acct_a had to wait, because you hold it open."
+    )
+
+
 def test_what_cannot_take_the_payment_anyway_is_not_called_held_back() -> None:
     decision = route(Known(later(5), breakers={"sim_a": OPEN}), currency="USD")
     assert (chosen(decision), decision.held) == (None, False)

@@ -96,6 +96,14 @@ def test_what_a_newer_release_stored_is_left_out_and_told_and_takes_nothing_else
     assert (read.maintenance, read.costs, read.retry) == (whole.maintenance, whole.costs, RetryPolicy())
 
 
+def test_who_was_down_may_be_tried_again_and_who_is_set_up_wrongly_may_not_unless_that_is_stored() -> None:
+    down = {"retry": {"errors": {"provider_unavailable": {"same_provider": True}}}}
+    assert parse(down, ACCOUNTS).retry.classes["provider_unavailable"].same_provider
+    told = list[str]()
+    assert from_stored({"retry": {"errors": {"config": {"same_provider": True}}}}, told.append).retry.classes
+    assert told == []
+
+
 @given(st.datetimes(datetime(2000, 1, 2), datetime(2099, 1, 1)), st.integers(1, 30 * 86_400 * 1_000_000))  # noqa: DTZ001
 def test_whatever_is_taken_can_be_read_again(begin: datetime, microseconds: int) -> None:
     end = begin + timedelta(microseconds=microseconds)
@@ -155,7 +163,11 @@ WRONG: list[tuple[Any, str | None, str]] = [
     (of(currencies=["INR"], above=9, up_to=9), "rules.0.when.up_to", "invalid_field"),
     (of(currencies=["INR"], up_to=True), "rules.0.when.up_to", "invalid_field"),
     (of(networks=["visa"]), "rules.0.when.methods", "missing_field"),
-    (of(methods=["card"], networks=["vista"]), "rules.0.when.networks", "invalid_field"),
+    (of(methods=["card"], networks=["vista"]), "rules.0.when.networks.0", "invalid_field"),
+    (of(methods=["card"], networks=["visa", "vista", "apex"]), "rules.0.when.networks.1", "invalid_field"),
+    *((of(**{name: []}), f"rules.0.when.{name}", "invalid_field") for name in ("methods", "networks", "currencies", "bins", "countries", "segments")),
+    (of(hours={"from": "22:00", "until": "06:00", "time_zone": "UTC", "days": []}), "rules.0.when.hours.days", "invalid_field"),
+    ({"experiments": [FULL["experiments"][0] | {"when": {"methods": []}}]}, "experiments.0.when.methods", "invalid_field"),
     (of(metadata={"a": 5}), "rules.0.when.metadata.a", "invalid_field"),
     (of(metadata={"a": "4111111111111111"}), "rules.0.when.metadata.a", "card_number_not_allowed"),
     (rule(name="4111 1111 1111 1111 12"), "rules.0.name", "card_number_not_allowed"),
@@ -187,7 +199,8 @@ WRONG: list[tuple[Any, str | None, str]] = [
     (rule(by="value"), "rules.0.by", "missing_costs"),
     (rule(by="value", accounts=["acc_a"]) | {"costs": {"stripe": {"basis_points": 1}}}, "rules.0.by", "missing_costs"),
     (rule(by="value", when={"currencies": ["USD"]}, accounts=["stripe"]) | {"costs": {"stripe": {"basis_points": 1, "fixed": {"INR": 3}}}}, "rules.0.by", "missing_costs"),
-    ({"costs": {"payu": {"basis_points": 1}}}, "costs", "unknown_provider"),
+    ({"costs": {"payu": {"basis_points": 1}}}, "costs.payu", "unknown_provider"),
+    ({"costs": {"stripe": {"basis_points": 1}, "acc_x": {"basis_points": 1}}}, "costs.acc_x", "unknown_account"),
     ({"costs": {"stripe": {}}}, "costs.stripe.basis_points", "missing_field"),
     ({"costs": {"stripe": {"basis_points": 5_001}}}, "costs.stripe.basis_points", "invalid_field"),
     ({"costs": {"stripe": {"basis_points": 1, "fixed": {"INR": -1}}}}, "costs.stripe.fixed.INR", "invalid_field"),
@@ -195,6 +208,10 @@ WRONG: list[tuple[Any, str | None, str]] = [
     ({"retry": {"max_attempts": 9}}, "retry.max_attempts", "invalid_field"),
     ({"retry": {"errors": {"timeout_unknown": {"same_provider": True}}}}, "retry.errors.timeout_unknown", "invalid_field"),
     ({"retry": {"providers": {"payu": {"rate_limited": {"backoff": 1}}}}}, "retry.providers.payu", "unknown_provider"),
+    ({"retry": {"errors": {"config": {"same_provider": True}}}}, "retry.errors.config.same_provider", "invalid_field"),
+    ({"retry": {"providers": {"stripe": {"config": {"same_provider": True}}}}}, "retry.providers.stripe.config.same_provider", "invalid_field"),
+    ({"retry": {"providers": {"stripe": {}, "payu": {}}}}, "retry.providers.payu", "unknown_provider"),
+    ({"retry": {"providers": {"acc_a": {}}}}, "retry.providers.acc_a", "unknown_account"),
     # maintenance
     (upkeep(account="acc_x"), "maintenance.0.account", "unknown_account"),
     (upkeep(until="2026-12-24T18:00:00Z"), "maintenance.0.until", "bad_time"),

@@ -413,6 +413,11 @@ def test_every_alarm_on_our_own_metrics_watches_a_metric_that_is_emitted(templat
             assert alarm["MetricName"] in emitted
 
 
+def test_rules_that_cannot_be_read_are_told(template: dict[str, Any]) -> None:
+    watched = {alarm.get("MetricName") for alarm in of_type(template, "AWS::CloudWatch::Alarm").values()}
+    assert "RulesUnreadable" in watched
+
+
 def test_every_alarm_says_what_it_means(template: dict[str, Any]) -> None:
     for name, alarm in of_type(template, "AWS::CloudWatch::Alarm").items():
         assert alarm["AlarmDescription"].endswith("."), name
