@@ -145,13 +145,15 @@ def is_sampled(world: World) -> bool:
     return zlib.crc32(f"{fault.kind} {fault.at} {len(world.points)} {world.seed}".encode()) % 4 == 0
 
 
-def in_files(home: Path, wanted: Marks, spared: Iterable[str] = ()) -> list[Find]:
-    """The marked values in all files below a directory, whatever they are, also inside zip files."""
-    without = tuple(spared)
+def in_files(home: Path, wanted: Marks, spared: tuple[str, ...] = (), only: tuple[str, ...] = ("",)) -> list[Find]:
+    """The marked values in the files below a directory, whatever they are, also inside zip files.
+
+    Of the files' names ``only`` and ``spared`` are how those begin that are searched, and that are not.
+    """
     finds: list[Find] = []
     for file in sorted(path for path in home.rglob("*") if path.is_file() and not path.is_symlink()):
         name = file.relative_to(home).as_posix()
-        if not name.startswith(without):
+        if name.startswith(only) and not name.startswith(spared):
             finds += in_bytes(name, file.read_bytes(), wanted)
     return finds
 
@@ -204,9 +206,9 @@ class Ear(logging.Handler):
 
 def _causes(record: logging.LogRecord) -> str:
     """What a traceback says beside lines of code: its exceptions, with those behind them."""
-    said = ""
+    seen: list[BaseException] = []
     error = record.exc_info[1] if record.exc_info else None
-    while error is not None:
-        said += f"\n{error!r} {error}"
+    while error is not None and not any(error is known for known in seen):  # a chain may be a circle
+        seen.append(error)
         error = error.__cause__ or error.__context__
-    return said
+    return "".join(f"\n{error!r} {error}" for error in seen)

@@ -6,6 +6,7 @@ import base64
 import gzip
 import json
 import logging
+import re
 import zipfile
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from chalicelib.providers.registry import NAMES, build
 from infra.sandbox.config import load
 from tests.conftest import OVERHEARD, check_log
 from tests.support import aws, marks, search
-from tests.support.api import CARD, Api
+from tests.support.api import CARD, ROOT, Api
 from tests.support.marks import IN_LOGS, PERSONAL, SECRETS
 from tests.support.search import Ear, Leak, Overheard
 from tests.support.world import World
@@ -279,6 +280,37 @@ def test_a_mark_in_an_exception_or_behind_it_is_heard() -> None:
         logger.error("it failed", exc_info=behind)
 
     assert hear(fail) == ["API key", "email"]
+
+
+def test_exceptions_that_cause_each_other_come_to_an_end() -> None:
+    def fail(logger: logging.Logger) -> None:
+        first, second = LookupError(API_KEY), ValueError()
+        first.__cause__, second.__context__ = second, first
+        logger.error("it failed", exc_info=first)
+
+    assert hear(fail) == ["API key"]
+
+
+def test_tracing_and_aws_own_logs_hold_no_bodies() -> None:
+    """Functions, API and workflow are traced by AWS alone, which notes times and names.
+
+    Powertools' Tracer would note every answer and exception, X-Ray's SDK every request: nothing uses them.
+    """
+    sources = [ROOT / "app.py", ROOT / "requirements.txt", *(ROOT / "chalicelib").rglob("*.py")]
+    assert len(sources) > 100
+    assert not [file.name for file in sources if re.search(r"xray|x_ray|\bTracer\b|\btracing\b", file.read_text())]
+    resources = aws.template()["Resources"]
+    for settings in resources["RestAPI"]["Properties"]["MethodSettings"]:
+        assert not settings.keys() & {"DataTraceEnabled", "LoggingLevel"}
+    workflow = next(one for one in resources.values() if one.get("Type") == "AWS::Serverless::StateMachine")
+    assert workflow["Properties"]["Logging"]["IncludeExecutionData"] is False
+    environment = aws.template()["Globals"]["Function"]["Environment"]["Variables"]
+    assert environment["POWERTOOLS_LOG_LEVEL"] == "INFO"
+    assert not environment.keys() & {
+        "POWERTOOLS_LOGGER_LOG_EVENT",
+        "POWERTOOLS_DEV",
+        "POWERTOOLS_TRACER_CAPTURE_RESPONSE",
+    }
 
 
 def test_of_libraries_what_no_stage_shows_is_not_heard() -> None:
