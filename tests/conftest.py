@@ -1,13 +1,17 @@
-"""What all tests share: bounded, repeatable chance; and a line about the fault suite."""
+"""What all tests share: bounded, repeatable chance; an ear for marked values in the log; a line about the fault suite."""
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.search import Ear, Leak, Overheard
+
 if TYPE_CHECKING:
-    import pytest
+    from collections.abc import Generator
 
 # The same examples on every machine and every run: a failure is a defect, never luck. `soak` looks for new ones.
 settings.register_profile(
@@ -23,6 +27,38 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--all-faults", action="store_true", help="strike the plain scenarios of the fault suite in every way"
     )
+
+
+OVERHEARD = pytest.StashKey[Overheard]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Listen to all that is logged from here on: in every worker, also while modules are imported."""
+    config.stash[OVERHEARD] = Overheard()
+    logging.getLogger().addHandler(Ear(config.stash[OVERHEARD]))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """A test during which a marked value was logged has failed, whatever else it says; its setting up is part of it."""
+    result = yield
+    check_log(item.config)
+    return result
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None]:
+    """The same of what is logged after it."""
+    result = yield
+    check_log(item.config)
+    return result
+
+
+def check_log(config: pytest.Config) -> None:
+    """Raise Leak if a marked value was logged since the last time."""
+    finds = config.stash[OVERHEARD].take()
+    if finds:
+        raise Leak(finds)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -159,7 +159,7 @@ Ip = Annotated[str, StringConstraints(max_length=45), AfterValidator(_ip)]
 Url = Annotated[str, StringConstraints(max_length=2048, pattern=r"^https?://[!-~]+$"), AfterValidator(_url)]
 # NPCI: an id at a handle, for example asha@okbank.
 Vpa = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{2,256}@[A-Za-z][A-Za-z0-9]{1,63}$"), _Text]
-BankCode = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9_]{2,32}$")]
+BankCode = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9_]{2,32}$"), _Text]
 # A provider's reference may be a long number, so it is not checked for card numbers; its form is narrow.
 ProviderReference = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.:-]{1,100}$")]
 OrderId = Annotated[str, StringConstraints(pattern=r"^order_[0-9A-HJKMNP-TV-Z]{26}$")]

@@ -361,7 +361,7 @@ class TestVelocity:
         tenant = TENANT._replace(merchant_id=new_id("mer", NOW))
         merchant = Merchant(tenant, "Shop", (), risk=RiskRules(), lookup_key=b"k" * 32)
         kit = make_kit(tables, merchant)
-        payment = factories.make_payment(tenant=tenant, method=CARD | {"fingerprint": new_id("fp", NOW)})
+        payment = factories.make_payment(tenant=tenant, customer={}, method=CARD | {"fingerprint": new_id("fp", NOW)})
 
         def decline(index: int) -> None:
             about = replace(factories.make_attempt(payment), id=f"att_{index % 12:026d}")  # each of them twice

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.support.search import Leak
 from tests.support.stack import running_stack
+from tests.support.stack_search import StackSearch, in_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +39,13 @@ def _is_free(port: int) -> bool:
 
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A client to a stack of the tests' own."""
-    with running_stack(tmp_path_factory.mktemp("stack"), free_port_base()) as client:
+    """A client to a stack of the tests' own; after all stories it is searched for marked values."""
+    home = tmp_path_factory.mktemp("stack")
+    with running_stack(home, free_port_base()) as client:
         yield client
+        stack_search = StackSearch(client.local["aws_endpoint_url"])
+        finds = stack_search.finds()
+    finds += in_home(home)
+    if finds:
+        raise Leak(finds)
+    assert all(stack_search.looked_at[service] for service in ("rows", "objects", "executions", "log events"))

@@ -15,6 +15,7 @@ from uuid import uuid4
 import pytest
 
 from infra.sandbox.config import DEFAULT_FILE, DEFAULT_ROOT_PORT
+from tests.support import marks
 from tests.support.stack import eventually
 
 if TYPE_CHECKING:
@@ -41,13 +42,13 @@ JOURNEYS: dict[str, dict[str, Any]] = {
     "stripe-upi": ACTION,
     "cashfree": {"type": "netbanking", "bank": "SIM_ACTION"},
     "cashfree-card": {"type": "card"},
-    "payu": {"type": "upi", "flow": "collect", "vpa": "asha@okbank"},
+    "payu": {"type": "upi", "flow": "collect", "vpa": marks.VPA},
     "payu-card": {"type": "card"},
     "instamojo": {"type": "wallet", "wallet": "PAYTM"},
     "instamojo-card": {"type": "card"},
 }
 PROVIDERS = [name for name in JOURNEYS if "-" not in name]
-CUSTOMER = {"name": "Asha", "email": "asha@example.com", "contact": "+919800000000", "country": "IN"}
+CUSTOMER = {"name": "Asha", "email": marks.EMAIL, "contact": marks.CONTACT, "country": "IN"}
 # Where the provider's own script would open its checkout: the sandbox's page for it.
 CHECKOUT_PAGES = {"razorpay": "/v1/checkout/embedded", "cashfree": "/pg/view/sessions/checkout"}
 
@@ -92,7 +93,7 @@ class Journey:
                 "number": method.get("number", "4111111111111111"),
                 "expiry_month": 12,
                 "expiry_year": 2035,
-                "cvv": "123",
+                "cvv": marks.CVV,
             }
             token = self.stack.request("POST", "/v1/tokens", {"card": card})
             assert token.status == 201, token.body

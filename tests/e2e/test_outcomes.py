@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.support import marks
 from tests.support.stack import basic, eventually
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.xdist_group("stack")
 
 
 def test_a_plain_payment_succeeds_and_the_merchant_is_told(stack: Client) -> None:
-    answer = stack.pay(wait=15, customer={"email": "asha@example.com", "country": "IN"}, metadata={"cart": "42"})
+    answer = stack.pay(wait=15, customer={"email": marks.EMAIL, "country": "IN"}, metadata={"cart": "42"})
     payment = answer.json
     assert (answer.status, payment["status"], payment["attempts"]) == (201, "succeeded", 1)
     stack.check_story(payment)
@@ -69,7 +70,7 @@ def test_a_technical_decline_fails_over_within_the_limits(stack: Client) -> None
 
 def test_a_refused_connection_goes_to_another_provider(stack: Client) -> None:
     stack.bank("/_chaos", {"provider": "simulator", "refuse_connections": 1})
-    payment = stack.settled(stack.pay("asha@okbank").json["id"])
+    payment = stack.settled(stack.pay(marks.VPA).json["id"])
     assert payment["status"] == "succeeded"
     stack.check_story(payment)
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from standardwebhooks.webhooks import Webhook
 
 from tests.faults.evidence import Evidence, Expected, plain
-from tests.support.world import WEBHOOK_SECRET, adapter_of
+from tests.support.marks import WEBHOOK_SECRET
+from tests.support.world import adapter_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

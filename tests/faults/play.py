@@ -15,6 +15,7 @@ from chalicelib.services import operations, orders, payments
 from chalicelib.services.idempotency import Idem
 from infra.sandbox import control
 from infra.sandbox.wire import Request
+from tests.support import marks
 from tests.support.access import ACTOR
 from tests.support.world import TENANT, Crash, World, unarmed
 
@@ -85,7 +86,7 @@ class Play:
         """POST /v1/payments for a UPI payment that ends as ``outcome``."""
         wish = payments.NewPayment(
             amount, "INR", {"type": "upi", "flow": "collect", "vpa": f"{outcome}@sim"}, capture=capture,
-            order_id=order_id, customer={"country": country, "email": "a@example.com"},
+            order_id=order_id, customer={"country": country, "email": marks.EMAIL, "contact": marks.CONTACT},
         )  # fmt: skip
         return self.create_wish(wish, wait)
 

@@ -20,12 +20,13 @@ from tests.contract.habits import habits_of, instrument, method_of
 from tests.faults.checker import violations
 from tests.faults.evidence import Expected
 from tests.faults.play import AMOUNT, Play
+from tests.support import marks
 from tests.support.world import TENANT, World, unarmed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-CUSTOMER = {"name": "Asha", "email": "a@example.com", "contact": "+919800000000", "country": "IN"}
+CUSTOMER = {"name": "Asha", "email": marks.EMAIL, "contact": marks.CONTACT, "country": "IN"}
 RETURN_URL = "https://shop.example/back"
 KINDS = ("upi", "netbanking", "wallet", "card")
 

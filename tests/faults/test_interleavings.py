@@ -141,6 +141,7 @@ class Payment(RuleBasedStateMachine):
                 self.world.armed = False
                 problems = violations(self.play, Expected(None, attention=True))
                 assert not problems, "\n".join(problems)
+                self.world.search()
         finally:
             self.world.close()
 

@@ -22,6 +22,7 @@ from chalicelib.storage.merchants import Merchants
 from infra.sandbox.inprocess import base_url
 from tests.support.access import make_entry, make_key, make_user
 from tests.support.aws import PREFIX
+from tests.support.marks import CVV
 from tests.support.storage import OpenVault
 from tests.support.world import TENANT, World
 
@@ -38,7 +39,7 @@ OTHER = Tenant("mer_01OTHER", "test")
 
 ORDER: dict[str, Any] = {"amount": 149_900, "currency": "INR"}
 PAYMENT: dict[str, Any] = {"amount": 149_900, "currency": "INR", "method": {"type": "upi", "vpa": "success@sim"}}
-CARD: dict[str, Any] = {"card": {"number": "4242424242424242", "expiry_month": 12, "expiry_year": 2030, "cvv": "123"}}
+CARD: dict[str, Any] = {"card": {"number": "4242424242424242", "expiry_month": 12, "expiry_year": 2030, "cvv": CVV}}
 MANUAL: dict[str, Any] = {**PAYMENT, "capture": "manual"}
 
 

@@ -6,13 +6,13 @@ import base64
 import hashlib
 import logging
 import re
-import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from chalicelib import wiring
 from chalicelib.observability import logger
+from tests.support import search
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -60,15 +60,7 @@ class Watch:
     def traces(self) -> Iterator[tuple[str, str]]:
         """Every text, with where it was found."""
         world = self.api.world
-        for name, table in world.dynamo.tables.items():
-            for item in table.items():
-                yield name, str(item)
-                yield from ((name, text) for text in _binaries(item))
-        for name, queue in world.queues.items():
-            yield from ((name, message.body) for message in queue)
-        for _, message in world.dead:
-            yield "dead letters", message.body
-        yield from (("executions", repr(execution)) for execution in world.executions.values())
+        yield from search.world_texts(world)
         yield from (("merchant's inbox", repr(delivery)) for delivery in world.inbox)
         yield from (("provider", sent) for sent in self.wire.sent)
         yield from (("log", line) for line in self.log.heard)
@@ -80,17 +72,6 @@ class Watch:
         forms = [rf"(?<![\w.]){re.escape(secret)}(?!\w)", *hashes, *([re.escape(encoded)] if len(secret) > 8 else [])]
         wanted = re.compile("|".join(forms))
         return [f"{where}: {text[:300]}" for where, text in self.traces() if wanted.search(text)]
-
-
-def _binaries(item: Mapping[str, Any]) -> Iterator[str]:
-    for typed in item.values():
-        raw = base64.b64decode(typed["B"]) if "B" in typed else None
-        if raw is not None:
-            yield raw.decode("latin-1")
-            try:
-                yield zlib.decompress(raw).decode()
-            except zlib.error:
-                continue
 
 
 @contextmanager

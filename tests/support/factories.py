@@ -13,6 +13,7 @@ from chalicelib.domain.outcome import Charge, ChargeStatus, Effect, EffectStatus
 from chalicelib.domain.routing import Candidate, Decision
 from chalicelib.domain.states import AttemptStatus, OperationStatus, OperationType, OrderStatus, PaymentStatus
 from chalicelib.domain.timing import Timing
+from tests.support import marks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -57,7 +58,7 @@ def make_payment(**fields: Any) -> Payment:
         "currency": "INR",
         "capture": "automatic",
         "method": {"type": "upi", "flow": "collect", "vpa": "success@sim"},
-        "customer": {},
+        "customer": {"email": marks.EMAIL, "contact": marks.CONTACT, "country": "IN", "ip": marks.IPS[0]},
         "order_id": None,
         "return_url": None,
         "description": None,

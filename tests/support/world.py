@@ -48,9 +48,10 @@ from chalicelib.storage.queries import Queries
 from chalicelib.storage.queues import Queues, Workflows
 from chalicelib.storage.store import Store
 from infra.sandbox.inprocess import InProcessHttpClient, base_url, make_bank
-from tests.support import aws, dynamo
+from tests.support import aws, dynamo, search
 from tests.support.asl import Execution, TaskFailed, payment_definition
 from tests.support.aws import ENVIRONMENT, PREFIX
+from tests.support.marks import LOOKUP_KEY, WEBHOOK_SECRET
 from tests.support.storage import OpenVault
 
 if TYPE_CHECKING:
@@ -63,7 +64,6 @@ if TYPE_CHECKING:
 
 START = 1_795_235_000.0  # 2026-11-21
 TENANT = Tenant("mer_01TEST", "test")
-WEBHOOK_SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 ENDPOINT = "http://merchant.example/hooks"
 _QUEUES = ("operations", "provider-events", "notifications", "deliveries", "projections")
 _CONSUMERS = {
@@ -249,8 +249,16 @@ class World:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, error: object, *_: object) -> None:
         self.close()
+        if error is None and search.is_sampled(self):
+            self.search()
+
+    def search(self) -> None:
+        """Raise Leak if a marked value lies in clear in what is stored, queued, given up or executed."""
+        finds = search.in_world(self)
+        if finds:
+            raise search.Leak(finds)
 
     def merchant(self) -> Merchant:
         """A merchant with an account at every provider of the bank."""
@@ -269,7 +277,7 @@ class World:
         ]
         return Merchant(
             TENANT, "Test merchant", tuple(accounts), RoutingSettings(tuple(rules)), webhook_url=ENDPOINT,
-            webhook_secret=WEBHOOK_SECRET, lookup_key=b"k" * 32,
+            webhook_secret=WEBHOOK_SECRET, lookup_key=LOOKUP_KEY,
         )  # fmt: skip
 
     # -- faults ----------------------------------------------------------------------------------

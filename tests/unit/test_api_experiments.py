@@ -44,7 +44,7 @@ def results(api: Api) -> Any:
 
 def pay(api: Api, number: int, **changes: Any) -> tuple[str, Any]:
     """The account a payment went to, and the arm that its decision names."""
-    customer = {"email": f"customer{number}@example.com"}  # nobody pays so often that risk has a say
+    customer = {"email": f"customer{number}@canary.example"}  # nobody pays so often that risk has a say
     payment = api.made("/v1/payments", PAYMENT | {"customer": customer} | changes)
     api.world.run()
     (attempt,) = api.get(f"/v1/payments/{payment['id']}/attempts").json["data"]

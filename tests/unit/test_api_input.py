@@ -95,6 +95,8 @@ PAYMENTS: list[tuple[dict[str, Any], str | None, str]] = [
     ({"method": {"type": "card", "token": f"tok_{ID}", "number": "4111111111111111"}}, "method.number", "unknown_field"),
     ({"method": {"type": "card", "token": f"tok_{ID}"}}, "method.token", "token_not_found"),
     ({"method": {"type": "4111111111111111"}}, "method.type", "unknown_method"),
+    ({"method": {"type": "netbanking", "bank": "4111111111111111"}}, "method.bank", "card_number_not_allowed"),
+    ({"method": {"type": "wallet", "wallet": "4111111111111111"}}, "method.wallet", "card_number_not_allowed"),
     ({"method": {"type": "upi"}}, "method.vpa", "missing_field"),
     ({"method": {"type": "upi", "flow": "collect", "vpa": None}}, "method.vpa", "missing_field"),
     ({"method": {"type": "upi", "flow": "push", "vpa": "ab@sim"}}, "method.flow", "invalid_field"),
@@ -249,7 +251,7 @@ def test_everything_that_is_right_is_kept_as_it_was_sent(api: Api) -> None:
         "customer": {"name": "Asha Ünal", "email": "asha+x@example.co.in", "contact": "+91 98000 00000",
         "country": "IN",
                      "ip": "2001:DB8::1"},
-        "return_url": "http://localhost:3000/r?x=4111111111111111", "description": "Two shoes", "metadata": {"a": ""},
+        "return_url": "http://localhost:3000/r?x=4539578763621486", "description": "Two shoes", "metadata": {"a": ""},
     }  # fmt: skip
     payment = api.made("/v1/payments", body)
     for name in ("amount", "currency", "method", "capture", "return_url", "description", "metadata"):

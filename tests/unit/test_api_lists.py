@@ -51,7 +51,7 @@ def shop(api: Api) -> Shop:
     for n in range(25):
         api.world.clock.time += 1
         body = [
-            {**PAYMENT, "customer": {"email": "Asha@Example.com"}},
+            {**PAYMENT, "customer": {"email": "Asha@Canary.example"}},
             {**PAYMENT, "amount": 5_000},
             {**PAYMENT, "method": {"type": "netbanking", "bank": "SIM_SUCCESS"}},
             MANUAL,
@@ -96,9 +96,9 @@ def test_a_page_has_20_unless_asked(api: Api, shop: Shop) -> None:
         ("provider=simulator", lambda p: p["provider"] == "simulator"),
         ("provider=nobody", lambda p: p["provider"] == "nobody"),
         ("amount=5000", lambda p: p["amount"] == 5000),
-        ("customer.email=asha%40example.com", lambda p: p["customer"].get("email") == "Asha@Example.com"),
-        ("customer.email=nobody%40example.com", lambda _: False),
-        ("customer.email=asha%40example.com&status=failed", lambda _: False),
+        ("customer.email=asha%40canary.example", lambda p: p["customer"].get("email") == "Asha@Canary.example"),
+        ("customer.email=nobody%40canary.example", lambda _: False),
+        ("customer.email=asha%40canary.example&status=failed", lambda _: False),
         ("status=succeeded&amount=5000&method=upi", lambda p: p["status"] == "succeeded" and p["amount"] == 5000),
     ],
 )  # fmt: skip
@@ -114,7 +114,7 @@ def test_payments_of_an_order(api: Api, shop: Shop) -> None:
     assert [p["id"] for p in walk(api, f"/v1/payments?order_id={first}", 5)] == [shop.payments[0]["id"]]
     assert walk(api, f"/v1/payments?order_id={second}", 5) == []
     assert walk(api, f"/v1/payments?order_id={first}&status=failed", 5) == []
-    assert walk(api, f"/v1/payments?order_id={first}&customer.email=x%40example.com", 5) == []
+    assert walk(api, f"/v1/payments?order_id={first}&customer.email=x%40canary.example", 5) == []
 
 
 def test_orders_are_filtered(api: Api, shop: Shop) -> None:

@@ -15,7 +15,7 @@ from tests.support.api import CARD, PAYMENT, Answer, Api, api_fixture
 
 api = api_fixture("function")
 URL = "/v1/risk"
-CUSTOMER = {"email": "Asha@Example.com", "country": "IN", "ip": "49.205.1.7", "device": "d-1"}
+CUSTOMER = {"email": "Asha@Canary.example", "country": "IN", "ip": "49.205.1.7", "device": "d-1"}
 
 
 def put(api: Api, rules: Any, version: int | None = None, **kwargs: Any) -> Answer:
@@ -178,7 +178,7 @@ def test_a_card_is_known_by_its_fingerprint_whatever_its_token(api: Api) -> None
 @pytest.mark.parametrize(
     ("dimension", "same", "other"),
     [
-        ("customer", {"email": "asha@example.COM"}, {"email": "ravi@example.com"}),
+        ("customer", {"email": "asha@canary.EXAMPLE"}, {"email": "ravi@canary.example"}),
         ("customer", {"contact": "+919800000000"}, {"contact": "+919800000001"}),
         ("ip", {"ip": "49.205.1.7"}, {"ip": "49.205.1.8"}),
         ("ip", {"ip": "2405:201:1:2::1"}, {"ip": "2405:201:1:3::1"}),
@@ -194,8 +194,8 @@ def test_what_payments_are_counted_by(api: Api, dimension: str, same: dict[str, 
 def test_one_person_is_not_another_merchants(api: Api) -> None:
     for key in (api.key, api.other_key):
         fits(put(api, {"limits": [limit(value=1)]}, key=key))
-    pay(api, customer={"email": "a@example.com"})
-    answer = api.post("/v1/payments", PAYMENT | {"customer": {"email": "a@example.com"}}, key=api.other_key)
+    pay(api, customer={"email": "a@canary.example"})
+    answer = api.post("/v1/payments", PAYMENT | {"customer": {"email": "a@canary.example"}}, key=api.other_key)
     assert answer.json["risk"]["decision"] == "allow"
 
 

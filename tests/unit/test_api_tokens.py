@@ -14,6 +14,7 @@ from chalicelib.api.idempotency import fingerprint
 from chalicelib.domain.cards import fingerprint as card_fingerprint
 from tests.support.api import CARD, ORDER, PAYMENT, Api, api_fixture
 from tests.support.canary import watching
+from tests.support.marks import AMEX_CVV, CVV
 from tests.support.world import TENANT
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 api = api_fixture("function")
 
 TOKENS = "/v1/tokens"
-NUMBER, AMEX, AMEX_CVV = "4242424242424242", "378282246310005", "8391"
+NUMBER, AMEX = "4242424242424242", "378282246310005"
 
 
 def card(**changes: Any) -> dict[str, Any]:
@@ -110,7 +111,7 @@ WRONG: list[tuple[Any, str | None, str]] = [
     (card(expiry_year=2025), "card.expiry_year", "card_expired"),
     (card(expiry_year=2026, expiry_month=10), "card.expiry_year", "card_expired"),
     *((card(cvv=wrong), "card.cvv", "invalid_field") for wrong in ["", "12", "1234", "12345", "12a", "\u0661\u0661\u0661", 123]),
-    (card(number=AMEX, cvv="123"), "card.cvv", "invalid_field"),
+    (card(number=AMEX, cvv=CVV), "card.cvv", "invalid_field"),
     (card(name=""), "card.name", "invalid_field"),
     (card(name=NUMBER), "card.name", "card_number_not_allowed"),
     (card(name="a\u0000"), "card.name", "invalid_field"),

@@ -392,7 +392,7 @@ def test_every_state_of_the_workflow_can_be_reached_and_ends() -> None:
 def test_public_events_carry_a_small_payment_without_personal_details() -> None:
     story = Story.begin(
         factories.make_order(),
-        customer={"email": "asha@example.com", "contact": "+919876543210", "country": "IN"},
+        customer={"email": "asha@canary.example", "contact": "+919876543210", "country": "IN"},
         description="d" * 255,
         metadata={f"key{n}": "v" * 500 for n in range(10)},
         method={"type": "upi", "flow": "collect", "vpa": "asha@okbank"},

@@ -386,7 +386,7 @@ from tests.support.world import TENANT, World
 with World() as world:
     os.environ["POWERTOOLS_METRICS_DISABLED"] = "false"
     for n, vpa in enumerate(["asha.success@sim", "success@sim", "decline@sim", "timeout_after@sim", "action@sim", "technical@sim"]):
-        wish = NewPayment(149_900, "INR", {"type": "upi", "vpa": vpa}, customer={"email": "asha@example.com",
+        wish = NewPayment(149_900, "INR", {"type": "upi", "vpa": vpa}, customer={"email": "asha@canary.example",
                           "contact": "+919876543210", "country": "IN", "ip": "203.0.113.77"}, description="Blue sari",
                           metadata={"note": "for Priya"})
         made = payments.create(world.kit, TENANT, wish, Idem(f"idem-key-{n}", "f", 201, lambda _: {"id": "x"}, 1000))

@@ -86,7 +86,7 @@ def samples() -> dict[str, Any]:
         payment_id=pay, url="https://shop.example/hooks", body='{"id":"evt_1"}', status="pending", created_at=NOW,
         due_at=later(5), tries=1, log=[{"at": "2026-11-21T04:30:00.123+00:00", "status": 500, "latency_ms": 12}],
     )  # fmt: skip
-    bare = factories.make_payment(id=pay, due_at=None)
+    bare = factories.make_payment(id=pay, due_at=None, customer={})
     bare_attempt = factories.make_attempt(bare)
     return {
         "payment": payment, "payment, bare": bare, "order": whole_order,

@@ -26,7 +26,7 @@ UPI = Subject(TENANT, "simulator", "upi")
 
 def pay(api: Api, outcome: str = "success", number: int = 0) -> None:
     method = {"type": "upi", "flow": "collect", "vpa": f"{outcome}@sim"}
-    api.made("/v1/payments", PAYMENT | {"method": method, "customer": {"email": f"c{number}@example.com"}})
+    api.made("/v1/payments", PAYMENT | {"method": method, "customer": {"email": f"c{number}@canary.example"}})
     api.world.run(horizon=60)
 
 
