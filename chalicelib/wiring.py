@@ -74,12 +74,13 @@ def build(
 ) -> Kit:
     """Assemble the parts for one stage."""
     vault = Vault(boto3.client("kms", config=_AWS), settings.credentials_key_id)
+    merchants = Merchants(settings.prefix, vault, clock, settings.cache_ttl)
     return Kit(
         settings=settings,
         timing=timing(settings),
-        store=Store(settings.prefix),
-        queries=Queries(settings.prefix),
-        merchants=Merchants(settings.prefix, vault, clock, settings.cache_ttl),
+        store=Store(settings.prefix, merchants.cipher),
+        queries=Queries(settings.prefix, merchants.cipher),
+        merchants=merchants,
         health=Health(settings.prefix, clock, _HEALTH_TTL),
         queues=Queues(
             boto3.client("sqs", config=_AWS),

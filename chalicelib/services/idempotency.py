@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +42,7 @@ class Idem:
         self.body = answer_bytes(self.render(made))
         return Claim(
             self.key, self.fingerprint, object_id, round(epoch + self.ttl),
-            status=self.status, body=zlib.compress(self.body),
+            status=self.status, body=self.body,
         )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from chalicelib.storage import accounts, items
 from chalicelib.storage.items import AccountItem, AccountOwnerItem, ApiKeyItem, MerchantsItem, SettingsItem
 from chalicelib.storage.queries import Page
 from chalicelib.storage.rule_books import RISK, ROUTING, Stored
+from chalicelib.storage.sealing import Cipher
 from chalicelib.storage.store import Stale, put_if, write_claimed
 
 if TYPE_CHECKING:
@@ -75,6 +76,10 @@ class Merchants:
             msg = f"merchant {tenant.merchant_id} has no {tenant.mode} settings"
             raise LookupError(msg)
         return merchant
+
+    def cipher(self, tenant: Tenant) -> Cipher:
+        """Seals and opens what is private of a merchant's customers; raises LookupError for no merchant."""
+        return Cipher(tenant, self.get(tenant).lookup_key)
 
     def owner_of_account(self, account_id: str) -> Tenant | None:
         """Whose provider account this is; None if nobody's."""
@@ -169,7 +174,9 @@ class Merchants:
         Raises KeyTaken, Stale or TooLong.
         """
         new = [accounts.to_item(self._vault, tenant, account), accounts.to_owner_item(tenant, account.id)]
-        write_claimed([(item, MerchantsItem.pk.does_not_exist()) for item in new], now=now, claim=claim)
+        write_claimed(
+            [(item, MerchantsItem.pk.does_not_exist()) for item in new], now=now, claim=claim, ciphers=self.cipher
+        )
         self._cache.clear()
 
     def change_account(
@@ -183,7 +190,7 @@ class Merchants:
         known = AccountItem.version == before if before else AccountItem.version.does_not_exist()
         item, condition = accounts.to_item(self._vault, tenant, account), AccountItem.pk.exists() & known
         if claim is not None and now is not None:
-            write_claimed([(item, condition)], now=now, claim=claim)
+            write_claimed([(item, condition)], now=now, claim=claim, ciphers=self.cipher)
         elif not put_if(item, condition):
             raise Stale(account.id)
         self._cache.clear()

@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from pynamodb.models import Model
 
     from chalicelib.config import Settings
+    from chalicelib.storage.sealing import Cipher
     from infra.sandbox.outbox import Webhook
 
 START = 1_795_235_000.0  # 2026-11-21
@@ -195,8 +196,8 @@ class World:
             settings=settings,
             # As in settings, but with fewer repetitions of the same.
             timing=replace(wiring.timing(settings), poll=15.0, watch=settings.watch_waits[:2]),
-            store=Store(PREFIX),
-            queries=Queries(PREFIX),
+            store=Store(PREFIX, self.cipher),
+            queries=Queries(PREFIX, self.cipher),
             merchants=FixedMerchants(self.merchant()),
             health=Health(PREFIX, self.clock, 2.0),
             queues=Queues(wires.sqs, {name: f"https://queue.test/{name}" for name in _QUEUES}),  # type: ignore[misc]
@@ -229,6 +230,10 @@ class World:
     def bring_merchant(self, merchant: Merchant) -> None:
         """Go on with other merchant settings."""
         self.bring(replace(self.kit, merchants=FixedMerchants(merchant)))
+
+    def cipher(self, tenant: Tenant) -> Cipher:
+        """That of the merchants of the moment."""
+        return self.kit.merchants.cipher(tenant)
 
     def close(self) -> None:
         """Leave the clients to whoever comes next."""

@@ -398,7 +398,7 @@ def test_what_kms_would_refuse_is_refused_before_anything_is_written(merchants: 
     before = tables.all_items("merchants")
     longest = {"secret": "x" * (MAX_SEALED - len('{"a": ""}') - len('{"credentials": {"secret": ""}}'))}
     account = replace(ROTATED, id="acct_long", credentials=longest, version=1)
-    claim = Claim("k", "f", "acct_long", NOW.timestamp() + 9)
+    claim = Claim("mer_01TEST/test/k", "f", "acct_long", NOW.timestamp() + 9)
     with pytest.raises(TooLong):
         merchants.add_account(TENANT, account, now=NOW, claim=claim)
     assert tables.all_items("merchants") == before
