@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from chalicelib.domain.model import Payment
 
+PRIVATE = ("customer", "method", "next_action")  # of a payment's fields, those that hold what is private
 _OPEN_OF_CUSTOMER = frozenset({"country", "segment"})
 _PRIVATE_OF_METHOD = frozenset({"vpa"})
 _SHOWN_OF_VPA = 2
@@ -37,8 +38,8 @@ def private_of(payment: Payment) -> dict[str, Any]:
     """
     customer = {name: value for name, value in payment.customer.items() if name not in _OPEN_OF_CUSTOMER}
     method = {name: value for name, value in payment.method.items() if name in _PRIVATE_OF_METHOD}
-    found = {"customer": customer, "method": method, "next_action": payment.next_action}
-    return {name: value for name, value in found.items() if value}
+    values = (customer, method, payment.next_action)
+    return {name: value for name, value in zip(PRIVATE, values, strict=True) if value}
 
 
 def masked_customer(customer: Mapping[str, str]) -> dict[str, str]:
