@@ -5,7 +5,19 @@ from __future__ import annotations
 from chalice.app import Chalice
 
 from chalicelib import workers, workflow
-from chalicelib.api import accounts, meta, orders, payments, providers, refunds, risk, routing, tokens, webhooks
+from chalicelib.api import (
+    accounts,
+    customers,
+    meta,
+    orders,
+    payments,
+    providers,
+    refunds,
+    risk,
+    routing,
+    tokens,
+    webhooks,
+)
 
 app = Chalice(app_name="railyard")
 
@@ -19,6 +31,7 @@ for blueprint in (
     providers.api,
     risk.api,
     routing.api,
+    customers.api,
     webhooks.api,
     workflow.tasks,
     workers.workers,

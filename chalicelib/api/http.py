@@ -50,6 +50,7 @@ _IDS: Mapping[str, tuple[re.Pattern[str], str]] = {
     "provider": (re.compile("[a-z0-9_]{1,32}"), "account_not_found"),
     "account": (re.compile("[A-Za-z0-9_-]{1,64}"), "account_not_found"),
     "account_id": (re.compile("[A-Za-z0-9_-]{1,64}"), "account_not_found"),
+    "customer_id": (re.compile("cus_[0-9a-f]{32}"), "customer_not_found"),
     "token_id": (re.compile(f"tok_{_ULID}"), "token_not_found"),
 }
 

@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 from chalicelib.api import (
     VERSION,
     accounts,
+    customers,
     meta,
     orders,
     outputs,
@@ -36,12 +37,12 @@ if TYPE_CHECKING:
 
 _BLUEPRINTS = (
     orders.api, payments.api, refunds.api, tokens.api, accounts.api, providers.api, risk.api, routing.api,
-    webhooks.api, meta.api,
+    customers.api, webhooks.api, meta.api,
 )  # fmt: skip
 _REF = "#/components/schemas/{model}"
 _PARAMETERS: Mapping[str, str] = {
     "payment_id": "pay_…", "order_id": "order_…", "refund_id": "rf_…", "provider": "razorpay", "account": "acc_…",
-    "account_id": "acc_…", "token_id": "tok_…",
+    "account_id": "acc_…", "token_id": "tok_…", "customer_id": "cus_…",
 }  # fmt: skip
 _STATUSES: Mapping[int, str] = {
     400: "The request cannot be read, or needs an Idempotency-Key",

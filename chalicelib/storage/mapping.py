@@ -257,7 +257,7 @@ def _packed(private: Mapping[str, Any]) -> bytes:
     """What is private about a payment, as short as can be: raw deflate (RFC 1951) of JSON, by position."""
     text = json.dumps([private.get(name) for name in contacts.PRIVATE], separators=(",", ":"), ensure_ascii=False)
     deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS, 9, zlib.Z_DEFAULT_STRATEGY, _WORDS)
-    return deflate.compress(text.encode()) + deflate.flush()
+    return deflate.compress(text.encode("utf-8", "surrogatepass")) + deflate.flush()
 
 
 def _unpacked(packed: bytes) -> dict[str, Any]:
