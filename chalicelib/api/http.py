@@ -114,16 +114,16 @@ class Call:
         wait: int = 0,
         settled: Callable[[T], T] = lambda made: made,
         current: Callable[[str], Mapping[str, object]] | None = None,
-        secret: bool = False,
     ) -> Reply:
         """Have the effect once for this request's Idempotency-Key; see ``idempotency.once``.
 
-        A ``secret`` body leaves only a keyed hash behind, from which nobody can guess it.
+        The body leaves only a keyed hash behind, from which nobody can guess an address, a number or a secret.
         """
-        hash_key = self.kit.merchants.get(self.tenant).lookup_key if secret else None
+        hash_key = self.kit.merchants.get(self.tenant).lookup_key
         idem = Idem(
             key=idempotency.scoped(self.tenant, self.request.method, self.path, self.idempotency_key),
             fingerprint=idempotency.fingerprint(self.json, hash_key),
+            earlier=idempotency.fingerprint(self.json),
             status=self.route.status,
             render=render,
             ttl=self.kit.settings.idempotency_ttl,

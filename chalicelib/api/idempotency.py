@@ -64,7 +64,7 @@ def scoped(tenant: Tenant, method: str, path: str, key: str) -> str:
 
 
 def fingerprint(body: Any, key: bytes | None = None) -> str:  # noqa: ANN401 - parsed JSON
-    """Of a body, whatever its spacing and order of names; keyed where the body holds secrets."""
+    """Of a body, whatever its spacing and order of names; without a key as an earlier release made it."""
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
     if key is None:
         return hashlib.sha256(canonical).hexdigest()
@@ -105,7 +105,7 @@ def replay(kit: Kit, idem: Idem, current: Callable[[str], Mapping[str, object]] 
     row = kit.queries.idempotency(idem.key, now)
     if row is None:
         return None
-    if row.fingerprint != idem.fingerprint:
+    if row.fingerprint not in (idem.fingerprint, idem.earlier):
         raise Refused(422, "idempotency_key_reused", f"This {HEADER} was used before with another body.")
     stored = _stored(row)
     if stored is not None:

@@ -118,7 +118,7 @@ class Payment(Output):
     next_action: Annotated[
         dict[str, Any] | None,
         Field(
-            description="redirect, form_post, upi_intent or provider_checkout, by its `type`, which is all that lists show."
+            description="redirect, form_post, upi_intent or provider_checkout, by its `type`; lists show no more of it."
         ),
     ]
     risk: Risk

@@ -20,7 +20,7 @@ class Idem:
     """One request's idempotency key. ``key`` is the scoped digest; ``wait`` in seconds.
 
     ``render`` turns what the use case made into what the API shows; ``body`` holds the final bytes
-    once the key has been claimed without a wait.
+    once the key has been claimed without a wait; ``earlier`` is the fingerprint as an earlier release made it.
     """
 
     key: str
@@ -30,6 +30,7 @@ class Idem:
     ttl: float
     wait: float = 0
     body: bytes | None = None
+    earlier: str | None = None
 
     def claim(self, made: Any, object_id: str, now: datetime) -> Claim:  # noqa: ANN401
         """The key row to commit with the effect: with the answer's final bytes, or under a lease."""

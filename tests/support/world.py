@@ -171,6 +171,7 @@ class World:
     stream: list[dict[str, Any]] = field(default_factory=list)
     queues: dict[str, list[Message]] = field(default_factory=lambda: {name: [] for name in _QUEUES})
     dead: list[tuple[str, Message]] = field(default_factory=list)
+    sent: list[tuple[str, str]] = field(default_factory=list)  # every message there has been, with its queue
     executions: dict[str, Execution] = field(default_factory=dict)
     rival: Callable[[], None] | None = None
     lose_starts: int = 0  # so many workflow starts are refused
@@ -356,6 +357,7 @@ class World:
         for entry in body["Entries"] if queue not in self.discarded else ():
             visible_at = self.clock.time + entry.get("DelaySeconds", 0)
             self.queues[queue].append(Message(self._id("msg"), entry["MessageBody"], visible_at))
+            self.sent.append((queue, entry["MessageBody"]))
         return {
             "Successful": [{"Id": entry["Id"], "MessageId": "m", "MD5OfMessageBody": ""} for entry in body["Entries"]]
         }

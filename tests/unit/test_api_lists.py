@@ -96,7 +96,7 @@ def test_a_page_has_20_unless_asked(api: Api, shop: Shop) -> None:
         ("provider=simulator", lambda p: p["provider"] == "simulator"),
         ("provider=nobody", lambda p: p["provider"] == "nobody"),
         ("amount=5000", lambda p: p["amount"] == 5000),
-        ("customer.email=asha%40example.com", lambda p: p["customer"].get("email") == "Asha@Example.com"),
+        ("customer.email=asha%40example.com", lambda p: p["customer"].get("email") == "A•••@Example.com"),
         ("customer.email=nobody%40example.com", lambda _: False),
         ("customer.email=asha%40example.com&status=failed", lambda _: False),
         ("status=succeeded&amount=5000&method=upi", lambda p: p["status"] == "succeeded" and p["amount"] == 5000),
