@@ -20,6 +20,7 @@ from chalicelib.domain.errors import ErrorClass, ErrorCode, PaymentError
 from chalicelib.domain.model import Tenant
 from chalicelib.domain.outcome import Charge, ChargeStatus, Effect, EffectStatus, EventKind, ProviderEvent
 from chalicelib.domain.states import PaymentStatus
+from chalicelib.providers import reasons
 from chalicelib.services import customers, operations, payments, provider_events
 from chalicelib.services.idempotency import Idem
 from chalicelib.storage import mapping
@@ -119,6 +120,17 @@ def test_a_provider_event_is_sealed_in_the_queue_and_names_nobody_as_an_orphan(a
     (orphan,) = (row for row in api.snapshot()["railyard-local-payments"] if row["kind"]["S"] == "orphan")
     assert not any(secret in str(orphan) for secret in PRIVATE)
     assert json.loads(orphan["event"]["S"])["charge"]["amount"] == 5
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"),
+    [
+        ("invalid_vpa", "invalid_vpa"), ("U30", "U30"), ("E1605", "E1605"), (None, None),
+        (f"Invalid VPA {VPA} given", "Invalid VPA ••• given"), ("No such phone: +91 98123-45670.", "No such phone: •••."),
+    ],
+)  # fmt: skip
+def test_a_providers_sentence_keeps_no_address_and_no_number(said: str | None, kept: str | None) -> None:
+    assert reasons.error_of(reasons.INVALID, said).provider_code == kept
 
 
 # -- sealing ---------------------------------------------------------------------------------------
