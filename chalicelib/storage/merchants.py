@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 _CHECKSUM_LENGTH = 8
 _SECRET_BYTES = 32  # 256 bits
+_LOOKUP_KEY_BYTES = 32
 _FIRST_RISK_FIELDS = ("max_amount", "blocked_countries", "review_countries", "review_score", "block_score")
 
 
@@ -219,9 +220,9 @@ class Merchants:
     # -- set-up --------------------------------------------------------------------------------
 
     def save(self, merchant: Merchant) -> None:
-        """Write a merchant's settings and accounts, sealed; replaces what was there.
+        """Write a merchant's settings and accounts, sealed; replaces what was there, but for the look-up key.
 
-        Raises AccountTaken if an account's id is another merchant's or mode's.
+        Raises AccountTaken if an account's id is another merchant's or mode's, and ValueError for another look-up key.
         """
         tenant = merchant.tenant
         seal = self._vault.seal
@@ -234,9 +235,7 @@ class Merchants:
             sealed_webhook_secret=seal(tenant, "webhook_secret", {"secret": merchant.webhook_secret})
             if merchant.webhook_secret
             else None,
-            sealed_lookup_key=seal(
-                tenant, "lookup_key", {"key": (merchant.lookup_key or secrets.token_bytes(32)).hex()}
-            ),
+            sealed_lookup_key=self._lookup_key(merchant),
             # For the release before: it reads no other rules, and none but these.
             risk={name: chosen[name] for name in _FIRST_RISK_FIELDS if name in chosen},
         ).save()
@@ -248,6 +247,20 @@ class Merchants:
                 raise AccountTaken(account.id)
             accounts.to_item(self._vault, tenant, account).save()
         self._cache.clear()
+
+    def _lookup_key(self, merchant: Merchant) -> bytes:
+        """The merchant's look-up key, sealed. Once there is one it stays: what it has sealed opens with no other."""
+        tenant, purpose = merchant.tenant, "lookup_key"
+        try:
+            stored = SettingsItem.get(tenant.merchant_id, f"settings#{tenant.mode}", consistent_read=True)
+        except DoesNotExist:
+            key = merchant.lookup_key or secrets.token_bytes(_LOOKUP_KEY_BYTES)
+            return self._vault.seal(tenant, purpose, {"key": key.hex()})
+        known = self._vault.open(tenant, purpose, stored.sealed_lookup_key)["key"]
+        if merchant.lookup_key not in (b"", bytes.fromhex(known)):
+            msg = f"merchant {tenant.merchant_id} has another {tenant.mode} look-up key, and what it seals"
+            raise ValueError(msg)
+        return bytes(stored.sealed_lookup_key)
 
     def _save_rules(self, book: Book[T], tenant: Tenant, rules: T) -> None:
         stored = self.rules(book, tenant)

@@ -22,6 +22,7 @@ from chalicelib.storage import merchants as module
 from chalicelib.storage.items import ApiKeyItem, SettingsItem
 from chalicelib.storage.merchants import Merchants
 from chalicelib.storage.rule_books import RISK, ROUTING, Stored
+from chalicelib.storage.sealing import NotOpened
 from chalicelib.storage.store import Claim, Stale
 from chalicelib.storage.vault import MAX_SEALED, TooLong, Vault
 from tests.support import aws
@@ -93,6 +94,27 @@ def another(merchants: Merchants, vault: Vault, clock: Clock) -> Merchants:
 def test_settings_come_back_as_they_were_saved(merchants: Merchants, vault: Vault, clock: Clock) -> None:
     merchants.save(MERCHANT)
     assert _comparable(another(merchants, vault, clock).get(TENANT)) == _comparable(MERCHANT)
+
+
+def test_what_was_sealed_for_a_merchant_opens_after_the_settings_are_saved_anew(
+    merchants: Merchants, vault: Vault, clock: Clock
+) -> None:
+    tenant = Tenant("mer_anew", "test")
+    merchants.save(Merchant(tenant, "Shop", ()))
+    sealed = merchants.cipher(tenant).seal("payment", "pay_1", b"a@example.com")
+    clock.now += timedelta(seconds=1)
+    merchants.save(Merchant(tenant, "Shop with another name", ()))  # a new key would be made, were there none
+    merchants.save(replace(merchants.get(tenant), webhook_url="https://shop.example/hooks"))
+    for environment in (merchants, another(merchants, vault, clock)):
+        assert environment.cipher(tenant).open("payment", "pay_1", sealed) == b"a@example.com"
+    with pytest.raises(ValueError, match="another test look-up key"):
+        merchants.save(Merchant(tenant, "Shop", (), lookup_key=b"n" * 32))
+    assert merchants.get(tenant).webhook_url == "https://shop.example/hooks"
+    merchants.save(Merchant(Tenant("mer_anew", "live"), "Shop", ()))
+    with pytest.raises(NotOpened):
+        merchants.cipher(Tenant("mer_anew", "live")).open("payment", "pay_1", sealed)
+    with pytest.raises(LookupError):
+        merchants.cipher(Tenant("mer_nobody", "test"))
 
 
 def _comparable(merchant: Merchant) -> Merchant:
