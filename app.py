@@ -8,6 +8,7 @@ from chalicelib import workers, workflow
 from chalicelib.api import (
     accounts,
     audit,
+    customers,
     keys,
     meta,
     orders,
@@ -35,6 +36,7 @@ for blueprint in (
     providers.api,
     risk.api,
     routing.api,
+    customers.api,
     sessions.api,
     people.api,
     keys.api,

@@ -78,12 +78,13 @@ def build(
 ) -> Kit:
     """Assemble the parts for one stage."""
     vault = Vault(boto3.client("kms", config=_AWS), settings.credentials_key_id)
+    merchants = Merchants(settings.prefix, vault, clock, settings.cache_ttl)
     return Kit(
         settings=settings,
         timing=timing(settings),
-        store=Store(settings.prefix),
-        queries=Queries(settings.prefix),
-        merchants=Merchants(settings.prefix, vault, clock, settings.cache_ttl),
+        store=Store(settings.prefix, merchants.cipher),
+        queries=Queries(settings.prefix, merchants.cipher),
+        merchants=merchants,
         keys=Keys(settings.prefix, Cache(clock, settings.cache_ttl)),
         people=People(settings.prefix, vault, Cache(clock, settings.cache_ttl)),
         limits=Limits(settings.prefix, clock),

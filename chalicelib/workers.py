@@ -103,7 +103,7 @@ def ingest(event: dict[str, Any], _: object) -> dict[str, Any]:
 
     def handle(message: dict[str, Any], received: int) -> None:
         tenant, account = _tenant(message), message["account"]
-        provider_event = provider_events.from_dict(message["event"])
+        provider_event = provider_events.event_in(kit(), tenant, message)
         try:
             provider_events.ingest(kit(), tenant, account, provider_event)
         except provider_events.Unconfirmed:

@@ -33,7 +33,6 @@ def create_provider_account(call: Call, body: schemas.AccountIn) -> Reply:
     return call.once(
         lambda idem: accounts.connect(call.kit, call.tenant, wish, idem, by=call.by),
         lambda account: _render(call, account),
-        secret=True,
     )
 
 
@@ -70,7 +69,6 @@ def rotate_provider_account(call: Call, account_id: str, body: schemas.RotateIn)
             call.kit, call.tenant, account_id, body.credentials, idem, keep_previous=body.keep_previous, by=call.by
         ),
         lambda account: _render(call, account),
-        secret=True,
     )
 
 

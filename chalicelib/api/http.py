@@ -55,6 +55,7 @@ _IDS: Mapping[str, tuple[re.Pattern[str], str]] = {
     "provider": (re.compile("[a-z0-9_]{1,32}"), "account_not_found"),
     "account": (re.compile("[A-Za-z0-9_-]{1,64}"), "account_not_found"),
     "account_id": (re.compile("[A-Za-z0-9_-]{1,64}"), "account_not_found"),
+    "customer_id": (re.compile("cus_[0-9a-f]{32}"), "customer_not_found"),
     "token_id": (re.compile(f"tok_{_ULID}"), "token_not_found"),
     "key_id": (re.compile(f"key_{_ULID}"), "key_not_found"),
     "user_id": (re.compile(f"usr_{_ULID}"), "user_not_found"),
@@ -131,16 +132,16 @@ class Call:
         wait: int = 0,
         settled: Callable[[T], T] = lambda made: made,
         current: Callable[[str], Mapping[str, object]] | None = None,
-        secret: bool = False,
     ) -> Reply:
         """Have the effect once for this request's Idempotency-Key; see ``idempotency.once``.
 
-        A ``secret`` body leaves only a keyed hash behind, from which nobody can guess it.
+        The body leaves only a keyed hash behind, from which nobody can guess an address, a number or a secret.
         """
-        hash_key = self.kit.merchants.get(self.tenant).lookup_key if secret else None
+        hash_key = self.kit.merchants.get(self.tenant).lookup_key
         idem = Idem(
             key=idempotency.scoped(self.tenant, self.request.method, self.path, self.idempotency_key),
             fingerprint=idempotency.fingerprint(self.json, hash_key),
+            earlier=idempotency.fingerprint(self.json),
             status=self.route.status,
             render=render,
             ttl=self.kit.settings.idempotency_ttl,

@@ -16,7 +16,6 @@ import hashlib
 import hmac
 import json
 import math
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
     from chalicelib.domain.model import Tenant
     from chalicelib.services.kit import Kit
-    from chalicelib.storage.items import IdempotencyItem
+    from chalicelib.storage.store import Claim
 
 T = TypeVar("T")
 
@@ -65,7 +64,7 @@ def scoped(tenant: Tenant, method: str, path: str, key: str) -> str:
 
 
 def fingerprint(body: Any, key: bytes | None = None) -> str:  # noqa: ANN401 - parsed JSON
-    """Of a body, whatever its spacing and order of names; keyed where the body holds secrets."""
+    """Of a body, whatever its spacing and order of names; without a key as an earlier release made it."""
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
     if key is None:
         return hashlib.sha256(canonical).hexdigest()
@@ -106,7 +105,7 @@ def replay(kit: Kit, idem: Idem, current: Callable[[str], Mapping[str, object]] 
     row = kit.queries.idempotency(idem.key, now)
     if row is None:
         return None
-    if row.fingerprint != idem.fingerprint:
+    if row.fingerprint not in (idem.fingerprint, idem.earlier):
         raise Refused(422, "idempotency_key_reused", f"This {HEADER} was used before with another body.")
     stored = _stored(row)
     if stored is not None:
@@ -123,7 +122,7 @@ def replay(kit: Kit, idem: Idem, current: Callable[[str], Mapping[str, object]] 
 
 def _store(kit: Kit, idem: Idem, body: bytes, *, replayed: bool) -> Answer:
     """Make ``body`` the answer of this key, unless another request has given one: then that is it."""
-    if not kit.store.answer(idem.key, idem.status, zlib.compress(body)):
+    if not kit.store.answer(idem.key, idem.status, body):
         row = kit.queries.idempotency(idem.key, kit.now())
         stored = _stored(row) if row is not None else None
         if stored is not None:
@@ -131,6 +130,5 @@ def _store(kit: Kit, idem: Idem, body: bytes, *, replayed: bool) -> Answer:
     return Answer(idem.status, body, replayed=replayed)
 
 
-def _stored(row: IdempotencyItem) -> Answer | None:
-    body: bytes | None = row.body
-    return None if body is None else Answer(int(row.status), zlib.decompress(body), replayed=True)
+def _stored(row: Claim) -> Answer | None:
+    return None if row.body is None or row.status is None else Answer(row.status, row.body, replayed=True)

@@ -8,7 +8,7 @@ import re
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.api.problems import Refused
-from chalicelib.storage.queries import Page
+from chalicelib.storage.page import Page
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

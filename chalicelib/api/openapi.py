@@ -12,6 +12,7 @@ from chalicelib.api import (
     VERSION,
     accounts,
     audit,
+    customers,
     keys,
     meta,
     orders,
@@ -43,12 +44,13 @@ if TYPE_CHECKING:
 
 _BLUEPRINTS = (
     orders.api, payments.api, refunds.api, tokens.api, accounts.api, providers.api, risk.api, routing.api,
-    sessions.api, people.api, keys.api, audit.api, platform.api, webhooks.api, meta.api,
+    customers.api, sessions.api, people.api, keys.api, audit.api, platform.api, webhooks.api, meta.api,
 )  # fmt: skip
 _REF = "#/components/schemas/{model}"
 _PARAMETERS: Mapping[str, str] = {
     "payment_id": "pay_…", "order_id": "order_…", "refund_id": "rf_…", "provider": "razorpay", "account": "acc_…",
-    "account_id": "acc_…", "token_id": "tok_…", "key_id": "key_…", "user_id": "usr_…", "merchant_id": "mer_…",
+    "account_id": "acc_…", "token_id": "tok_…", "customer_id": "cus_…", "key_id": "key_…", "user_id": "usr_…",
+    "merchant_id": "mer_…",
 }  # fmt: skip
 _STATUSES: Mapping[int, str] = {
     400: "The request cannot be read, or needs an Idempotency-Key",

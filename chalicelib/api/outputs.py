@@ -107,10 +107,19 @@ class Payment(Output):
     order_id: str | None
     provider: str | None
     provider_reference: str | None
-    method: dict[str, str]
-    customer: dict[str, str]
+    method: Annotated[dict[str, str], Field(description="In lists a UPI address is masked: `as•••@okbank`.")]
+    customer: Annotated[
+        dict[str, str],
+        Field(
+            description="As you gave it, with an `id` if there is an email or a phone number. In lists all but `id`, "
+            "`country` and `segment` is masked: `a•••@example.com`, `•••0000`."
+        ),
+    ]
     next_action: Annotated[
-        dict[str, Any] | None, Field(description="redirect, form_post, upi_intent or provider_checkout, by its `type`.")
+        dict[str, Any] | None,
+        Field(
+            description="redirect, form_post, upi_intent or provider_checkout, by its `type`; lists show no more of it."
+        ),
     ]
     risk: Risk
     route: Annotated[
@@ -126,6 +135,17 @@ class Payment(Output):
     updated_at: Time
     expires_at: Time
     version: Annotated[int, Field(description="Also the sequence of its newest event.")]
+
+
+class Erasure(Output):
+    """What came of erasing a customer's contact details, as far as one request goes."""
+
+    object: Literal["erasure"]
+    id: Annotated[str, Field(description="The customer's.")]
+    payments: Annotated[int, Field(description="Payments that this request has erased the customer from.")]
+    pending: Annotated[int, Field(description="Payments that are under way: their provider still needs the customer.")]
+    complete: Annotated[bool, Field(description="Nothing is left: no page after this one, and nothing pending on it.")]
+    next_cursor: Annotated[str | None, Field(description="Ask again with it; without it, the customer's newest first.")]
 
 
 class Refund(Output):

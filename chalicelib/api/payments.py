@@ -96,7 +96,7 @@ def list_payments(call: Call, query: schemas.PaymentQuery) -> Reply:
         customer_key=customer,
         keep=keep,
     )
-    return Reply(lists.shown(page, views.payment))
+    return Reply(lists.shown(page, views.payment_in_list))
 
 
 _NOWHERE = (ErrorCode.NO_ROUTE, ErrorCode.PROVIDER_UNAVAILABLE)

@@ -46,6 +46,7 @@ CODES: Mapping[str, str] = {
     "payment_not_found": "No such payment for this merchant and mode.",
     "order_not_found": "No such order for this merchant and mode.",
     "refund_not_found": "No such refund for this merchant and mode.",
+    "customer_not_found": "No payment of such a customer for this merchant and mode.",
     "account_not_found": "No such provider account.",
     "token_not_found": "No such card token for this merchant and mode, or it has expired.",
     "key_not_found": "No such API key for this merchant and mode.",

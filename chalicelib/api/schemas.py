@@ -265,6 +265,12 @@ class StoryQuery(PageQuery):
     limit: Annotated[int, Field(ge=1, le=MAX_LIMIT), fields.Number] = MAX_LIMIT
 
 
+class ErasureQuery(Input):
+    """Where an earlier request stopped."""
+
+    cursor: Annotated[str, StringConstraints(max_length=100)] | None = None
+
+
 class OrderQuery(PageQuery):
     """Filters of the orders."""
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from chalicelib.domain import latency
+from chalicelib.api import lists
+from chalicelib.domain import contacts, latency
 from chalicelib.domain import risk_settings as risk_json
 from chalicelib.domain import routing_settings as routing_json
 from chalicelib.domain.draft import error_dict
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from chalicelib.domain.routing_rules import RoutingSettings
     from chalicelib.providers.base import Connection
     from chalicelib.services.accounts import ConnectionTest
+    from chalicelib.services.customers import Erased
     from chalicelib.services.experiments import Standing
     from chalicelib.services.health import MethodHealth, ProviderHealth
     from chalicelib.services.simulation import Simulation
@@ -47,6 +49,20 @@ def moment(time: datetime) -> str:
     return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def payment_in_list(shown: Payment) -> dict[str, object]:
+    """A payment as lists show it: who asks for many gets nobody's address or number."""
+    return payment(shown) | {
+        "method": contacts.masked_method(method(shown.method)),
+        "customer": _customer(shown.customer_key, contacts.masked_customer(shown.customer)),
+        # Of what is left to do only the kind: a provider's form holds what is masked here.
+        "next_action": None if shown.next_action is None else {"type": shown.next_action.get("type")},
+    }
+
+
+def _customer(key: str | None, customer: Mapping[str, str]) -> dict[str, str]:
+    return ({"id": key} if key else {}) | dict(customer)
+
+
 def payment(shown: Payment, route: str | None = None) -> dict[str, object]:
     """A payment; ``route`` says why it went where it went, where that is known without another read."""
     return {
@@ -68,7 +84,7 @@ def payment(shown: Payment, route: str | None = None) -> dict[str, object]:
         "provider": shown.provider,
         "provider_reference": shown.provider_reference,
         "method": method(shown.method),
-        "customer": dict(shown.customer),
+        "customer": _customer(shown.customer_key, shown.customer),
         "next_action": None if shown.next_action is None else dict(shown.next_action),
         "risk": {"hits": [], **shown.risk},  # stored without them by an earlier release
         "route": route,
@@ -236,6 +252,18 @@ def account(shown: Account, tenant: Tenant, connection: Connection, webhook_url:
         "previous_secret_accepted_until": None if until is None else moment(until),
         "created_at": None if shown.created_at is None else moment(shown.created_at),
         "updated_at": None if shown.updated_at is None else moment(shown.updated_at),
+    }
+
+
+def erasure(customer_id: str, shown: Erased) -> dict[str, object]:
+    """What came of erasing a customer, as far as one request goes."""
+    return {
+        "object": "erasure",
+        "id": customer_id,
+        "payments": shown.payments,
+        "pending": shown.pending,
+        "complete": shown.cursor is None and not shown.pending,
+        "next_cursor": None if shown.cursor is None else lists.encode(shown.cursor),
     }
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal
 
-from chalicelib.domain import ids
+from chalicelib.domain import contacts, ids
 from chalicelib.domain.charges import new_operation
 from chalicelib.domain.draft import Draft
 from chalicelib.domain.errors import ErrorClass, ErrorCode, PaymentError
@@ -204,6 +204,25 @@ def reject(state: PaymentState, now: datetime, note: str | None, *, by: str) -> 
     draft.set_payment(status=_P.FAILED, error=error)
     draft.settle_order()
     draft.emit("payment.failed", note=note, by=by)
+    return draft.change()
+
+
+def erase_customer(state: PaymentState, now: datetime, *, by: str) -> Change | None:
+    """Forget who paid; None while the payment is under way, for its provider still asks, or if nothing is known.
+
+    What the merchant's books are made of stays: amounts, journals, events, and the customer's key, without which
+    limits would forget a fraud. Attempts hold none of it, only providers' own ids. ``by`` is for the event.
+    """
+    private = contacts.private_of(state.payment)
+    if not private or state.payment.status not in PAYMENT_FINAL:
+        return None
+    draft = Draft(state, now)
+    draft.set_payment(
+        customer=contacts.open_customer(state.payment.customer),
+        method=contacts.open_method(state.payment.method),
+        next_action=None,
+    )
+    draft.emit("payment.customer_erased", by=by)
     return draft.change()
 
 

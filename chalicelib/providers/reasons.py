@@ -6,6 +6,8 @@ on who caused it (``source``) and on the error's general ``code``.
 
 from __future__ import annotations
 
+import re
+
 from chalicelib.domain.errors import ErrorClass, ErrorCode, PaymentError
 
 Verdict = tuple[ErrorClass, ErrorCode]
@@ -110,14 +112,17 @@ _MESSAGES: dict[ErrorCode, str] = {
     ErrorCode.MISMATCH: "The provider names another amount or currency.",
 }
 
+# Emails and VPAs; phone numbers, of seven digits and more with or without marks between them.
+_REACHES_SOMEBODY = re.compile(r"[^\s@]+@[^\s@]+|\+?[0-9](?:[ ().-]?[0-9]){6,}")
+
 
 def error_of(verdict: Verdict, raw: str | None) -> PaymentError:
     """The error of that class and code, in our own words: the provider's may quote what the customer typed.
 
-    ``raw`` is the provider's code, kept for support desks.
+    ``raw`` is the provider's code, kept for support desks. Where it is a sentence, addresses and long numbers go.
     """
     error_class, code = verdict
-    return PaymentError(error_class, code, _MESSAGES[code], raw[:100] if raw else None)
+    return PaymentError(error_class, code, _MESSAGES[code], _REACHES_SOMEBODY.sub("•••", raw)[:100] if raw else None)
 
 
 def classify(reason: str | None, source: str | None, code: str | None, default: Verdict = ISSUER) -> PaymentError:

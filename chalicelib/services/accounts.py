@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from chalicelib.providers.base import Connection, Credential
     from chalicelib.services.idempotency import Idem
     from chalicelib.services.kit import Kit
-    from chalicelib.storage.queries import Page
+    from chalicelib.storage.page import Page
 
 _RACES = 25
 MAX_PREVIOUS = 3  # webhook secrets that were rotated out and are still accepted; KMS seals 4 KB

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,7 @@ class Idem:
     """One request's idempotency key. ``key`` is the scoped digest; ``wait`` in seconds.
 
     ``render`` turns what the use case made into what the API shows; ``body`` holds the final bytes
-    once the key has been claimed without a wait.
+    once the key has been claimed without a wait; ``earlier`` is the fingerprint as an earlier release made it.
     """
 
     key: str
@@ -31,6 +30,7 @@ class Idem:
     ttl: float
     wait: float = 0
     body: bytes | None = None
+    earlier: str | None = None
 
     def claim(self, made: Any, object_id: str, now: datetime) -> Claim:  # noqa: ANN401
         """The key row to commit with the effect: with the answer's final bytes, or under a lease."""
@@ -43,7 +43,7 @@ class Idem:
         self.body = answer_bytes(self.render(made))
         return Claim(
             self.key, self.fingerprint, object_id, round(epoch + self.ttl),
-            status=self.status, body=zlib.compress(self.body),
+            status=self.status, body=self.body,
         )  # fmt: skip
 
 

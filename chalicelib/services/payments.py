@@ -120,7 +120,7 @@ def drafted(kit: Kit, merchant: Merchant, wish: NewPayment, method: Mapping[str,
         expires_at=now + timedelta(seconds=kit.timing.payment_ttl),
         due_at=now + timedelta(seconds=kit.timing.lease),
         version=0,
-        customer_key=customer_key(merchant.lookup_key, wish.customer.get("email")),
+        customer_key=customer_key(merchant.lookup_key, wish.customer.get("email"), wish.customer.get("contact")),
     )
 
 
@@ -144,11 +144,18 @@ def _replaceable(kit: Kit, tenant: Tenant, order: Order | None) -> PaymentState 
     return live
 
 
-def customer_key(lookup_key: bytes, email: str | None) -> str | None:
-    """Finds a customer's payments without storing the email in an index: keyed hash, lower case."""
-    if not email:
+def customer_key(lookup_key: bytes, email: str | None, contact: str | None = None) -> str | None:
+    """A customer's id: finds their payments without storing the email in an index, keyed hash, lower case.
+
+    Of whom only a phone number is known, it is the number's. Nobody without the key finds out whose it is.
+    """
+    if email:
+        known = email.strip().lower()
+    elif contact:
+        known = "contact|" + "".join(digit for digit in contact if digit.isdigit())
+    else:
         return None
-    return "cus_" + hmac.new(lookup_key, email.strip().lower().encode(), hashlib.sha256).hexdigest()[:32]
+    return "cus_" + hmac.new(lookup_key, known.encode(), hashlib.sha256).hexdigest()[:32]
 
 
 def start(kit: Kit, payment: Payment) -> None:

@@ -11,7 +11,10 @@ Of those that nobody signed few are let in, and none is kept.
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
+import zlib
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -76,8 +79,28 @@ def receive(kit: Kit, provider: str, account_id: str, headers: Mapping[str, str]
         return
     if not event.verified:
         _let_in(kit, account_id, event)
-    message = {"merchant_id": tenant.merchant_id, "mode": tenant.mode, "account": account_id, "event": to_dict(event)}
-    kit.queues.send("provider-events", [message])
+    kit.queues.send("provider-events", [message_of(kit, tenant, account_id, event)])
+
+
+def message_of(kit: Kit, tenant: Tenant, account_id: str, event: ProviderEvent) -> dict[str, object]:
+    """The message that brings an event to ``ingest``: sealed, for providers tell of customers in many ways.
+
+    Type and reference are for whoever looks into the queue, and read by nobody else.
+    """
+    plain = zlib.compress(json.dumps(to_dict(event), separators=(",", ":")).encode())
+    sealed = kit.merchants.cipher(tenant).seal("provider_event", account_id, plain)
+    about = {"type": event.type, "reference": event.reference or event.provider_reference}
+    whose = {"merchant_id": tenant.merchant_id, "mode": tenant.mode, "account": account_id}
+    return whose | {"about": about, "sealed": base64.b64encode(sealed).decode()}
+
+
+def event_in(kit: Kit, tenant: Tenant, message: Mapping[str, Any]) -> ProviderEvent:
+    """The event that ``message_of`` put into a message; raises NotOpened."""
+    if "event" in message:  # queued by an earlier release
+        return from_dict(message["event"])
+    sealed = base64.b64decode(message["sealed"])
+    plain = kit.merchants.cipher(tenant).open("provider_event", message["account"], sealed)
+    return from_dict(json.loads(zlib.decompress(plain)))
 
 
 def _read_again(kit: Kit, tenant: Tenant, account: Account) -> Account | None:
@@ -254,7 +277,8 @@ def keep_orphan(kit: Kit, tenant: Tenant, account_id: str, event: ProviderEvent)
         logger.warning("an unsigned callback matches nothing", account=account_id, type=event.type)
         metric("HintWithoutMatch")
         return
-    kit.store.add_orphan(tenant, account_id, _short(f"{event.kind}/{event.dedupe_key}"), to_dict(event), kit.now())
+    key = _short(f"{event.kind}/{event.dedupe_key}")
+    kit.store.add_orphan(tenant, account_id, key, to_dict(_nameless(event)), kit.now())
     logger.error(
         "a provider event matches no payment of ours; it is kept: see docs/operations.md, orphan events",
         account=account_id,
@@ -262,6 +286,20 @@ def keep_orphan(kit: Kit, tenant: Tenant, account_id: str, event: ProviderEvent)
         type=event.type,
     )
     metric("OrphanEvent")
+
+
+def _nameless(event: ProviderEvent) -> ProviderEvent:
+    """The event with what a person needs to find it at the provider, and without what could name a customer."""
+    charge, effect = event.charge, event.effect
+    return replace(
+        event,
+        charge=None if charge is None else replace(charge, next_action=None, data={}, error=_coded(charge.error)),
+        effect=None if effect is None else replace(effect, error=_coded(effect.error)),
+    )
+
+
+def _coded(error: PaymentError | None) -> PaymentError | None:
+    return None if error is None else replace(error, message="", provider_code=None)
 
 
 def to_dict(event: ProviderEvent) -> dict[str, Any]:

@@ -138,7 +138,7 @@ def keys(merchant: Merchant, payment: Payment, dimensions: set[Dimension]) -> di
     customer = payment.customer
     subjects: Mapping[Dimension, str | None] = {
         "card": payment.method.get("fingerprint"),
-        "customer": payment.customer_key or customer.get("contact"),
+        "customer": payment.customer_key if customer.get("email") else customer.get("contact"),
         "ip": origin.subscriber_of(customer.get("ip")),
         "device": customer.get("device"),
     }

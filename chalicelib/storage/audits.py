@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from chalicelib.domain.audit import Actor, Entry
 from chalicelib.storage.items import AuditItem
-from chalicelib.storage.queries import Page
+from chalicelib.storage.page import Page
 
 if TYPE_CHECKING:
     from collections.abc import Callable

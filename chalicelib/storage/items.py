@@ -132,7 +132,8 @@ class PaymentItem(_Indexed, discriminator="payment"):
     amount_disputed = NumberAttribute()
     provider = UnicodeAttribute(null=True)
     provider_reference = UnicodeAttribute(null=True)
-    next_action = JSON(null=True)
+    sealed = BinaryAttribute(legacy_encoding=False, null=True)  # what is private; an earlier release wrote it in clear
+    next_action = JSON(null=True)  # of an earlier release: now in sealed
     error = JSON(null=True)
     attempts = NumberAttribute()
     open_attempt = UnicodeAttribute(null=True)
@@ -312,7 +313,7 @@ class IdempotencyItem(GuardsItem, discriminator="idempotency"):
     fingerprint = UnicodeAttribute()
     object_id = UnicodeAttribute()
     status = NumberAttribute(null=True)
-    body = BinaryAttribute(legacy_encoding=False, null=True)  # zlib
+    body = BinaryAttribute(legacy_encoding=False, null=True)  # zlib, sealed; of an earlier release zlib
     lease_until = NumberAttribute(null=True)
 
 

@@ -16,7 +16,7 @@ from chalicelib.domain.ids import new_id
 from chalicelib.domain.model import Tenant
 from chalicelib.storage import audits
 from chalicelib.storage.items import ApiKeyEntryItem, ApiKeyItem, MerchantsItem, bind
-from chalicelib.storage.queries import Page
+from chalicelib.storage.page import Page
 from chalicelib.storage.store import change_if, write_all
 
 if TYPE_CHECKING:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from chalicelib.domain import velocity
+from chalicelib.domain import contacts, velocity
 from chalicelib.domain.cards import CardToken
 from chalicelib.domain.errors import ErrorClass, ErrorCode, PaymentError
 from chalicelib.domain.model import Attempt, Delivery, Event, Journal, Leg, Operation, Order, Payment, Reference, Tenant
@@ -18,6 +19,7 @@ from chalicelib.domain.states import (
     PaymentStatus,
 )
 from chalicelib.storage import items
+from chalicelib.storage.sealing import is_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from pynamodb.models import Model
 
     from chalicelib.domain.velocity import Dimension, Window
+    from chalicelib.storage.sealing import Cipher, Ciphers
 
 DUE_SHARDS = 4  # of the due index: one key takes 1,000 writes a second
 
@@ -108,9 +111,16 @@ def payment_key(tenant: Tenant, payment_id: str) -> str:
     return tenant_key(tenant, payment_id)
 
 
-def to_payment_item(payment: Payment, shards: int) -> items.PaymentItem:
-    """A payment as stored."""
+def to_payment_item(payment: Payment, shards: int, ciphers: Ciphers) -> items.PaymentItem:
+    """A payment as stored: what is private about it sealed, here and nowhere else."""
     tenant, shard = payment.tenant, shard_of(payment.id, shards)
+    private = contacts.private_of(payment)
+    fields = _fields(items.PaymentItem, payment) | {
+        "customer": contacts.open_customer(payment.customer),
+        "method": contacts.open_method(payment.method),
+        "next_action": None,
+        "sealed": ciphers(tenant).seal("payment", payment.id, _packed(private)) if private else None,
+    }
     return items.PaymentItem(
         pk=payment_key(tenant, payment.id),
         sk="a#payment",
@@ -120,7 +130,7 @@ def to_payment_item(payment: Payment, shards: int) -> items.PaymentItem:
         order_pk=tenant_key(tenant, payment.order_id) if payment.order_id else None,
         customer_pk=tenant_key(tenant, payment.customer_key) if payment.customer_key else None,
         due_pk=due_key(payment.id) if payment.due_at else None,
-        **_fields(items.PaymentItem, payment),
+        **fields,
     )
 
 
@@ -234,6 +244,40 @@ def window_of(item: items.WindowItem, dimension: Dimension) -> Window:
     return velocity.from_rows(dimension, item.rows or (), int(item.version))
 
 
+# What sealed parts of payments usually hold, to deflate them by: it keeps a simple payment within a kilobyte, and
+# with it its writes at one unit. It is part of how they are stored, so it never changes; the best is at the end.
+_WORDS = (
+    b'[{},{},{"type":"provider_checkout","method":"POST","url":"https://","fields":{"redirect","upi_intent","uri":"upi://pay?'
+    b'"form_post"}}]"segment":"device":"ip":"name":"contact":"+91","email":"@gmail.com@yahoo.com@outlook.com@example.com",'
+    b'"},{"vpa":"@okicici@okhdfcbank@oksbi@okaxis@ybl@ibl@axl@apl@paytm@upi"}]'
+)
+
+
+def _packed(private: Mapping[str, Any]) -> bytes:
+    """What is private about a payment, as short as can be: raw deflate (RFC 1951) of JSON, by position."""
+    text = json.dumps([private.get(name) for name in contacts.PRIVATE], separators=(",", ":"), ensure_ascii=False)
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS, 9, zlib.Z_DEFAULT_STRATEGY, _WORDS)
+    return deflate.compress(text.encode("utf-8", "surrogatepass")) + deflate.flush()
+
+
+def _unpacked(packed: bytes) -> dict[str, Any]:
+    inflate = zlib.decompressobj(-zlib.MAX_WBITS, _WORDS)
+    values = json.loads(inflate.decompress(packed) + inflate.flush())
+    return {name: value for name, value in zip(contacts.PRIVATE, values, strict=False) if value}
+
+
+def seal_answer(cipher: Cipher, key: str, answer: bytes) -> bytes:
+    """The bytes of the answer to a request, as its idempotency key's row holds them."""
+    return cipher.seal("answer", key, zlib.compress(answer))
+
+
+def answer_of(ciphers: Ciphers, key: str, stored: bytes) -> bytes:
+    """The answer in an idempotency key's row."""
+    if is_sealed(stored):  # not by an earlier release
+        stored = ciphers(tenant_of(key)).open("answer", key, stored)
+    return zlib.decompress(stored)
+
+
 def _values(item: Model, *, leave: tuple[str, ...] = ()) -> dict[str, Any]:
     left_out = {
         "pk", "sk", "kind", "list_pk", "list_sk", "status_pk", "order_pk", "customer_pk", "due_pk", *leave,
@@ -241,16 +285,21 @@ def _values(item: Model, *, leave: tuple[str, ...] = ()) -> dict[str, Any]:
     return {name: value for name, value in item.attribute_values.items() if name not in left_out and value is not None}
 
 
-def payment_of(item: items.PaymentItem) -> Payment:
-    """The payment in an item."""
-    values = _values(item)
+def payment_of(item: items.PaymentItem, ciphers: Ciphers) -> Payment:
+    """The payment in an item, opened: here and nowhere else."""
+    values = _values(item, leave=("sealed",))
+    tenant = tenant_of(item.pk)
+    if item.sealed is not None:
+        private = ciphers(tenant).open("payment", item.id, item.sealed)
+        for name, value in _unpacked(private).items():
+            values[name] = {**(values.get(name) or {}), **value}
     values["status"] = PaymentStatus(values["status"])
     values["due_at"] = _moment(values.get("due_at"))
     values["error"] = error_from_dict(values.get("error"))
     defaults: dict[str, Any] = {
         "order_id": None, "return_url": None, "description": None, "customer": {}, "metadata": {},
     }  # fmt: skip
-    return Payment(**(defaults | values), tenant=tenant_of(item.pk))
+    return Payment(**(defaults | values), tenant=tenant)
 
 
 def order_of(item: items.OrderItem) -> Order:

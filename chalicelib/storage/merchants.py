@@ -13,8 +13,9 @@ from chalicelib.domain.model import Mode, Tenant
 from chalicelib.storage import accounts, audits, items
 from chalicelib.storage.cache import Cache
 from chalicelib.storage.items import AccountItem, AccountOwnerItem, MerchantsItem, SettingsItem
-from chalicelib.storage.queries import Page
+from chalicelib.storage.page import Page
 from chalicelib.storage.rule_books import RISK, ROUTING, Stored
+from chalicelib.storage.sealing import Cipher
 from chalicelib.storage.store import Stale, put_if, write_all
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from chalicelib.storage.vault import Vault
 
 T = TypeVar("T")
-_LOOKUP_BYTES = 32
+_LOOKUP_KEY_BYTES = 32
 _FIRST_RISK_FIELDS = ("max_amount", "blocked_countries", "review_countries", "review_score", "block_score")
 
 
@@ -54,6 +55,10 @@ class Merchants:
             msg = f"merchant {tenant.merchant_id} has no {tenant.mode} settings"
             raise LookupError(msg)
         return merchant
+
+    def cipher(self, tenant: Tenant) -> Cipher:
+        """Seals and opens what is private of a merchant's customers; raises LookupError for no merchant."""
+        return Cipher(tenant, self.get(tenant).lookup_key)
 
     def owner_of_account(self, account_id: str) -> Tenant | None:
         """Whose provider account this is; None if nobody's."""
@@ -130,7 +135,7 @@ class Merchants:
         """
         new = [accounts.to_item(self._vault, tenant, account), accounts.to_owner_item(tenant, account.id)]
         writes = [(item, MerchantsItem.pk.does_not_exist()) for item in new]
-        write_all([*writes, audits.write(audit)], now=now, claim=claim)
+        write_all([*writes, audits.write(audit)], now=now, claim=claim, ciphers=self.cipher)
         self._cache.forget()
 
     def change_account(
@@ -143,7 +148,7 @@ class Merchants:
         before = account.version - 1
         known = AccountItem.version == before if before else AccountItem.version.does_not_exist()
         item, condition = accounts.to_item(self._vault, tenant, account), AccountItem.pk.exists() & known
-        write_all([(item, condition), audits.write(audit)], now=now, claim=claim)
+        write_all([(item, condition), audits.write(audit)], now=now, claim=claim, ciphers=self.cipher)
         self._cache.forget()
 
     # -- rules ---------------------------------------------------------------------------------
@@ -172,9 +177,9 @@ class Merchants:
     # -- set-up --------------------------------------------------------------------------------
 
     def save(self, merchant: Merchant) -> None:
-        """Write a merchant's settings and accounts, sealed; replaces what was there.
+        """Write a merchant's settings and accounts, sealed; replaces what was there, but for the look-up key.
 
-        Raises AccountTaken if an account's id is another merchant's or mode's.
+        Raises AccountTaken if an account's id is another merchant's or mode's, and ValueError for another look-up key.
         """
         tenant = merchant.tenant
         seal = self._vault.seal
@@ -187,9 +192,7 @@ class Merchants:
             sealed_webhook_secret=seal(tenant, "webhook_secret", {"secret": merchant.webhook_secret})
             if merchant.webhook_secret
             else None,
-            sealed_lookup_key=seal(
-                tenant, "lookup_key", {"key": (merchant.lookup_key or secrets.token_bytes(_LOOKUP_BYTES)).hex()}
-            ),
+            sealed_lookup_key=self._lookup_key(merchant),
             # For the release before: it reads no other rules, and none but these.
             risk={name: chosen[name] for name in _FIRST_RISK_FIELDS if name in chosen},
         ).save()
@@ -202,6 +205,20 @@ class Merchants:
             accounts.to_item(self._vault, tenant, account).save()
         self._cache.forget()
 
+    def _lookup_key(self, merchant: Merchant) -> bytes:
+        """The merchant's look-up key, sealed. Once there is one it stays: what it has sealed opens with no other."""
+        tenant, purpose = merchant.tenant, "lookup_key"
+        try:
+            stored = SettingsItem.get(tenant.merchant_id, f"settings#{tenant.mode}", consistent_read=True)
+        except DoesNotExist:
+            key = merchant.lookup_key or secrets.token_bytes(_LOOKUP_KEY_BYTES)
+            return self._vault.seal(tenant, purpose, {"key": key.hex()})
+        known = self._vault.open(tenant, purpose, stored.sealed_lookup_key)["key"]
+        if merchant.lookup_key not in (b"", bytes.fromhex(known)):
+            msg = f"merchant {tenant.merchant_id} has another {tenant.mode} look-up key, and what it seals"
+            raise ValueError(msg)
+        return bytes(stored.sealed_lookup_key)
+
     def _save_rules(self, book: Book[T], tenant: Tenant, rules: T) -> None:
         stored = self.rules(book, tenant)
         if stored.rules != rules:
@@ -211,7 +228,7 @@ class Merchants:
 
     def new_settings(self, tenant: Tenant, name: str) -> SettingsItem:
         """The row of a merchant that has nothing set yet, with a key of its own for what is looked up by hash."""
-        key = self._vault.seal(tenant, "lookup_key", {"key": secrets.token_bytes(_LOOKUP_BYTES).hex()})
+        key = self._vault.seal(tenant, "lookup_key", {"key": secrets.token_bytes(_LOOKUP_KEY_BYTES).hex()})
         return SettingsItem(tenant.merchant_id, f"settings#{tenant.mode}", name=name, sealed_lookup_key=key)
 
 

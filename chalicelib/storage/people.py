@@ -28,7 +28,7 @@ from chalicelib.storage.items import (
     UserItem,
     bind,
 )
-from chalicelib.storage.queries import Page
+from chalicelib.storage.page import Page
 from chalicelib.storage.store import Stale, change_if, put_if, write_all
 
 if TYPE_CHECKING:

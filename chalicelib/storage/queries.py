@@ -29,6 +29,8 @@ from chalicelib.storage.items import (
     StatsItem,
     TokenItem,
 )
+from chalicelib.storage.page import Page
+from chalicelib.storage.store import Claim
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from chalicelib.domain.cards import CardToken
     from chalicelib.domain.model import Delivery, Event, Journal, Operation, Order, Payment, Tenant
     from chalicelib.domain.velocity import Dimension
+    from chalicelib.storage.sealing import Ciphers
 
 MAX_ROWS = 1000  # index rows one page may read; a short page carries a cursor
 _BATCH = 100  # BatchGetItem's limit
@@ -50,19 +53,13 @@ class DueRow(NamedTuple):
     due_at: float
 
 
-class Page(NamedTuple):
-    """One page of a list, newest first; ``cursor`` is the last id read, or None at the end."""
-
-    data: Sequence[Any]
-    cursor: str | None
-
-
 class Queries:
     """Reads from one stage's tables."""
 
-    def __init__(self, prefix: str, *, list_shards: int = 1) -> None:
+    def __init__(self, prefix: str, ciphers: Ciphers, *, list_shards: int = 1) -> None:
         """As for Store."""
         items.bind(prefix)
+        self._ciphers = ciphers
         self._shards = list_shards
 
     # -- one thing -----------------------------------------------------------------------------
@@ -76,7 +73,7 @@ class Queries:
         )
         for row in rows:
             if isinstance(row, PaymentItem):
-                payment = mapping.payment_of(row)
+                payment = mapping.payment_of(row, self._ciphers)
             elif isinstance(row, AttemptItem):
                 attempts.append(mapping.attempt_of(row))
             elif isinstance(row, OperationItem):
@@ -89,7 +86,7 @@ class Queries:
     def payment(self, tenant: Tenant, payment_id: str) -> Payment | None:
         """A payment alone, strongly consistent; None if absent."""
         item = _get(PaymentItem, mapping.payment_key(tenant, payment_id), "a#payment")
-        return None if item is None else mapping.payment_of(item)
+        return None if item is None else mapping.payment_of(item, self._ciphers)
 
     def order(self, tenant: Tenant, order_id: str) -> Order | None:
         """An order, strongly consistent; None if absent."""
@@ -106,10 +103,22 @@ class Queries:
         item = _get(ReferenceItem, mapping.tenant_key(tenant, f"ref/{key}"), "ref")
         return None if item is None else item.payment_id
 
-    def idempotency(self, key: str, now: datetime) -> IdempotencyItem | None:
+    def idempotency(self, key: str, now: datetime) -> Claim | None:
         """What is stored under an idempotency key; None if absent or past its time."""
         item = _get(IdempotencyItem, f"idem/{key}", "idem")
-        return None if item is None or item.expires_at < now.timestamp() else item
+        if item is None or item.expires_at < now.timestamp():
+            return None
+        body = None if item.body is None else mapping.answer_of(self._ciphers, key, item.body)
+        status = None if item.status is None else int(item.status)
+        return Claim(
+            key,
+            item.fingerprint,
+            item.object_id,
+            item.expires_at,
+            status=status,
+            body=body,
+            lease_until=item.lease_until,
+        )
 
     def token(self, tenant: Tenant, token_id: str, now: datetime) -> CardToken | None:
         """A card's token; None if absent or past its time."""
@@ -169,7 +178,11 @@ class Queries:
         else:
             sources = self._sources(tenant, "payment", status)
         return self._page(
-            sources, limit, cursor, mapping.payment_of, lambda p: (status is None or p.status == status) and keep(p)
+            sources,
+            limit,
+            cursor,
+            lambda item: mapping.payment_of(item, self._ciphers),
+            lambda p: (status is None or p.status == status) and keep(p),
         )
 
     def orders(

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from chalicelib.domain.cards import CardToken
     from chalicelib.domain.model import Attempt, Change, Delivery, Operation, Order, Payment, Tenant
     from chalicelib.domain.velocity import Window
+    from chalicelib.storage.sealing import Ciphers
 
 _CONDITION_FAILED = "ConditionalCheckFailed"
 # Reasons that mean "nothing was written, somebody else is writing": read again and decide again.
@@ -83,8 +84,9 @@ class AlreadyApplied(Exception):
 class Claim:
     """An idempotency key to be taken together with the effect it stands for.
 
-    ``body`` holds the final answer's bytes (zlib), or is None under a lease: then the answer is
-    stored later by ``answer``. ``lease_until`` and ``expires_at`` are epoch seconds.
+    ``body`` holds the final answer's bytes, or is None under a lease: then the answer is
+    stored later by ``answer``. ``key`` begins with its tenant's key. ``lease_until`` and
+    ``expires_at`` are epoch seconds.
     """
 
     key: str
@@ -112,9 +114,11 @@ STATS_SHARDS = 8  # of every counter: a busy merchant's events would queue up be
 class Store:
     """Conditional writes to one stage's tables."""
 
-    def __init__(self, prefix: str, *, list_shards: int = 1) -> None:
-        """``prefix`` begins the tables' names; ``list_shards`` spreads a merchant's lists over keys."""
+    def __init__(self, prefix: str, ciphers: Ciphers, *, list_shards: int = 1) -> None:
+        """``prefix`` begins the tables' names; ``ciphers`` seal what is private; ``list_shards`` spreads a
+        merchant's lists over keys."""
         items.bind(prefix)
+        self._ciphers = ciphers
         self._shards = list_shards
 
     def commit(
@@ -137,7 +141,7 @@ class Store:
             with TransactWrite(connection=PaymentsItem._get_connection().connection) as transaction:  # noqa: SLF001
                 if claim is not None:
                     labels.append("claim")
-                    transaction.save(_claim_item(claim), _free(IdempotencyItem, now))
+                    transaction.save(_claim_item(claim, self._ciphers), _free(IdempotencyItem, now))
                 if mark is not None:
                     labels.append("mark")
                     transaction.save(_mark_item(mark), _free(MarkItem, now))
@@ -174,7 +178,7 @@ class Store:
         """The payment and the order: their conditions guard everything else in the change."""
         if change.payment is not None:
             condition = self._condition(change.old_payment, change.refund_guard)
-            yield mapping.to_payment_item(change.payment, self._shards), condition, "payment"
+            yield mapping.to_payment_item(change.payment, self._shards, self._ciphers), condition, "payment"
         if change.order is not None:
             yield mapping.to_order_item(change.order, self._shards), self._condition(change.old_order, 0), "order"
 
@@ -202,7 +206,8 @@ class Store:
     def answer(self, key: str, status: int, body: bytes) -> bool:
         """Store a leased key's final answer; False if another request stored one first."""
         item = IdempotencyItem(f"idem/{key}", "idem")
-        actions = [IdempotencyItem.status.set(status), IdempotencyItem.body.set(body)]
+        sealed = mapping.seal_answer(self._ciphers(mapping.tenant_of(key)), key, body)
+        actions = [IdempotencyItem.status.set(status), IdempotencyItem.body.set(sealed)]
         condition = IdempotencyItem.pk.exists() & IdempotencyItem.body.does_not_exist()
         return change_if(item, actions, condition)
 
@@ -216,8 +221,8 @@ class Store:
     def postpone(self, payment: Payment, until: datetime) -> None:
         """Let a payment's lease end later, unless somebody has moved it since it was read."""
         if payment.due_at is not None:
-            item = mapping.to_payment_item(payment, 1)
-            self.claim_due(item.pk, item.sk, round(payment.due_at.timestamp(), 3), until)
+            pk = mapping.payment_key(payment.tenant, payment.id)
+            self.claim_due(pk, "a#payment", round(payment.due_at.timestamp(), 3), until)
 
     def drop_due(self, pk: str, sk: str, due_at: float) -> bool:
         """Take a row that needs no more work out of the due index."""
@@ -349,14 +354,17 @@ def _counted(window: Window, now: datetime) -> Any:  # noqa: ANN401
     return _free(WindowItem, now) if window.version == 1 else WindowItem.version == window.version - 1
 
 
-def _claim_item(claim: Claim) -> IdempotencyItem:
+def _claim_item(claim: Claim, ciphers: Ciphers) -> IdempotencyItem:
+    sealed = None
+    if claim.body is not None:
+        sealed = mapping.seal_answer(ciphers(mapping.tenant_of(claim.key)), claim.key, claim.body)
     return IdempotencyItem(
         f"idem/{claim.key}",
         "idem",
         fingerprint=claim.fingerprint,
         object_id=claim.object_id,
         status=claim.status,
-        body=claim.body,
+        body=sealed,
         lease_until=claim.lease_until,
         expires_at=claim.expires_at,
     )
@@ -366,7 +374,13 @@ def _mark_item(mark: Mark) -> MarkItem:
     return MarkItem(f"mark/{mark.key}", "mark", expires_at=mark.expires_at)
 
 
-def write_all(writes: Sequence[tuple[Model, Any]], *, now: datetime | None = None, claim: Claim | None = None) -> None:
+def write_all(
+    writes: Sequence[tuple[Model, Any]],
+    *,
+    now: datetime | None = None,
+    claim: Claim | None = None,
+    ciphers: Ciphers | None = None,
+) -> None:
     """Write items on their conditions, and take the key of the request that asked for it if it has one; or nothing.
 
     Raises KeyTaken, or Stale if a condition does not hold or somebody writes one of them now.
@@ -374,9 +388,9 @@ def write_all(writes: Sequence[tuple[Model, Any]], *, now: datetime | None = Non
     labels = ["item"] * len(writes)
     try:
         with TransactWrite(connection=PaymentsItem._get_connection().connection) as transaction:  # noqa: SLF001
-            if claim is not None and now is not None:
+            if claim is not None and now is not None and ciphers is not None:
                 labels.insert(0, "claim")
-                transaction.save(_claim_item(claim), _free(IdempotencyItem, now))
+                transaction.save(_claim_item(claim, ciphers), _free(IdempotencyItem, now))
             for item, condition in writes:
                 transaction.save(item, condition)
     except TransactWriteError as error:

@@ -46,6 +46,8 @@ from chalicelib.observability import logger
 from chalicelib.providers.http import UrllibHttpClient
 from chalicelib.storage import items
 from chalicelib.storage.merchants import Merchants
+from chalicelib.storage.queries import Queries
+from chalicelib.storage.store import Store
 from infra.loadtest.capacity import consumed, index_units, item_size, read_units, table_of, write_units
 from infra.settings import HOST, dynamodb_local_url
 from tests.support import aws
@@ -173,7 +175,8 @@ class Bench(World):
             for model in models:
                 model._get_connection().connection._client = connection.client  # noqa: SLF001
         merchants = Merchants(settings.prefix, OpenVault(), self.clock, 86_400)  # warm for the whole run
-        self.bring(replace(kit, merchants=merchants))
+        prefix, cipher = settings.prefix, merchants.cipher
+        self.bring(replace(kit, merchants=merchants, store=Store(prefix, cipher), queries=Queries(prefix, cipher)))
         merchants.save(self.merchant())
 
     # -- meters ----------------------------------------------------------------------------------

@@ -181,7 +181,7 @@ class Play:
         current: Callable[[str], Mapping[str, object]] | None = None,
     ) -> dict[str, Any]:
         self._keys += 1
-        kit, key = self.world.kit, f"key-{self._keys}"
+        kit, key = self.world.kit, f"mer_01TEST/test/key-{self._keys}"
 
         def once() -> bytes:
             idem = Idem(key, "fingerprint", 201, render, kit.settings.idempotency_ttl, wait)

@@ -164,7 +164,7 @@ def _overlooking(*sort_keys: str, table: str = "payments") -> Callable[[World], 
 
 
 def _with_store(store: type[Store]) -> Callable[[World], None]:
-    return lambda world: world.bring(replace(world.kit, store=store(PREFIX)))
+    return lambda world: world.bring(replace(world.kit, store=store(PREFIX, world.cipher)))
 
 
 def _with_provider(adapter: type[SimulatorProvider | RazorpayProvider], name: str) -> Callable[[World], None]:

@@ -21,6 +21,7 @@ from tests.faults.checker import violations
 from tests.faults.evidence import Expected
 from tests.faults.play import AMOUNT, Play
 from tests.support import marks
+from tests.support.canary import found_in, written
 from tests.support.world import TENANT, World, unarmed
 
 if TYPE_CHECKING:
@@ -152,6 +153,24 @@ def test_a_payment_succeeds_and_is_given_back_in_parts(shop: Shop) -> None:
 def test_a_decline_fails_the_payment(shop: Shop, outcome: str) -> None:
     shop.pay(outcome)
     ends(shop, Expected(("failed",)))
+
+
+def test_nothing_of_a_customer_lies_anywhere_in_clear(shop: Shop) -> None:
+    shop.world.traffic = []
+    payment_id = shop.pay()
+    shop.play.settle()
+    shop.play.refund(payment_id, 50_000)
+    shop.sent_to_page()
+    shop.pay("decline")
+    shop.play.settle(horizon=14 * 86400.0)
+    assert found_in(written(shop.world), RETURN_URL)  # we look in the right places
+    for name in ("email", "contact"):
+        assert found_in(written(shop.world), CUSTOMER[name]) == []
+    for number in (CUSTOMER["contact"].removeprefix("+"), CUSTOMER["contact"].removeprefix("+91")):
+        assert found_in(written(shop.world), number) == []
+    for outcome in ("success", "decline", "action"):
+        vpa = method_of("upi", outcome)["vpa"]
+        assert found_in(written(shop.world), vpa) == []
 
 
 def test_a_late_success_is_given_back(shop: Shop) -> None:

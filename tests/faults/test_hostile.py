@@ -274,6 +274,8 @@ def test_the_payment_that_replaces_another_starts_though_closing_that_one_hangs(
     wish = payments.NewPayment(AMOUNT, "INR", {"type": "upi", "flow": "collect", "vpa": "success@sim"}, order_id=order)
     before = len(world.executions)
     with pytest.raises(TimeoutError):
-        payments.create(world.kit, TENANT, wish, Idem("k", "f", 201, lambda made: {"id": made.payment.id}, 100.0))
+        payments.create(
+            world.kit, TENANT, wish, Idem("mer_01TEST/test/k", "f", 201, lambda made: {"id": made.payment.id}, 100.0)
+        )
     assert shop.play.status(old) == "canceled"
     assert len(world.executions) == before + 1

@@ -15,10 +15,11 @@ from chalicelib.observability import logger
 from tests.support import search
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from chalicelib.providers.http import HttpAnswer, HttpClient
     from tests.support.api import Api
+    from tests.support.world import World
 
 
 @dataclass(slots=True)
@@ -59,19 +60,33 @@ class Watch:
 
     def traces(self) -> Iterator[tuple[str, str]]:
         """Every text, with where it was found."""
-        world = self.api.world
-        yield from search.world_texts(world)
-        yield from (("merchant's inbox", repr(delivery)) for delivery in world.inbox)
+        yield from written(self.api.world)
         yield from (("provider", sent) for sent in self.wire.sent)
         yield from (("log", line) for line in self.log.heard)
 
     def found(self, secret: str) -> list[str]:
         """The places where a secret lies, in clear or in a hash that anybody can make."""
-        hashes = [hashlib.new(name, secret.encode()).hexdigest() for name in ("md5", "sha1", "sha256", "sha512")]
-        encoded = base64.b64encode(secret.encode()).decode().rstrip("=")
-        forms = [rf"(?<![\w.]){re.escape(secret)}(?!\w)", *hashes, *([re.escape(encoded)] if len(secret) > 8 else [])]
-        wanted = re.compile("|".join(forms))
-        return [f"{where}: {text[:300]}" for where, text in self.traces() if wanted.search(text)]
+        return found_in(self.traces(), secret)
+
+
+def written(world: World) -> Iterator[tuple[str, str]]:
+    """All that a world has stored, queued, started and delivered; what has been overwritten too, if traffic is kept."""
+    yield from search.world_texts(world)
+    for operation, body, answer in world.traffic or ():
+        yield operation, f"{body} {answer}"
+        for action in body.get("TransactItems", ()):
+            yield from ((operation, text) for text in search.row_texts(action.get("Put", {}).get("Item", {})))
+    yield from world.sent
+    yield from (("merchant's inbox", repr(delivery)) for delivery in world.inbox)
+
+
+def found_in(texts: Iterable[tuple[str, str]], secret: str) -> list[str]:
+    """Where a secret lies among texts, in clear or in a hash that anybody can make."""
+    hashes = [hashlib.new(name, secret.encode()).hexdigest() for name in ("md5", "sha1", "sha256", "sha512")]
+    encoded = base64.b64encode(secret.encode()).decode().rstrip("=")
+    forms = [rf"(?<![\w.]){re.escape(secret)}(?!\w)", *hashes, *([re.escape(encoded)] if len(secret) > 8 else [])]
+    wanted = re.compile("|".join(forms))
+    return [f"{where}: {text[:300]}" for where, text in texts if wanted.search(text)]
 
 
 @contextmanager

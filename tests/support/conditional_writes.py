@@ -40,7 +40,7 @@ DAY = 86_400.0
 def claim(key: str | None = None, **fields: Any) -> Claim:
     """An idempotency key that is kept for a day."""
     values: dict[str, Any] = {"fingerprint": "f", "object_id": "pay_1", "expires_at": NOW.timestamp() + DAY}
-    return Claim(key or new_id("idem", NOW), **(values | fields))
+    return Claim(key or factories.KEYS + new_id("idem", NOW), **(values | fields))
 
 
 def mark(key: str | None = None, **fields: Any) -> Mark:
@@ -297,8 +297,8 @@ class ConditionalWrites:
         assert (kept.status, kept.body, kept.fingerprint) == (201, b"first", "f")
 
     def test_a_key_that_nobody_took_has_no_answer(self, tables: Tables) -> None:
-        assert not tables.store.answer("nobody's", 201, b"answer")
-        assert tables.queries.idempotency("nobody's", NOW) is None
+        assert not tables.store.answer("mer_01TEST/test/nobody's", 201, b"answer")
+        assert tables.queries.idempotency("mer_01TEST/test/nobody's", NOW) is None
 
     def test_a_key_with_its_answer_is_never_answered_again(self, tables: Tables) -> None:
         whole = claim(status=201, body=b"\x00\xffbytes")

@@ -13,6 +13,7 @@ from chalicelib.domain.outcome import Charge, ChargeStatus, Effect, EffectStatus
 from chalicelib.domain.routing import Candidate, Decision
 from chalicelib.domain.states import AttemptStatus, OperationStatus, OperationType, OrderStatus, PaymentStatus
 from chalicelib.domain.timing import Timing
+from chalicelib.storage.sealing import Cipher
 from tests.support import marks
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ NOW = datetime(2026, 11, 21, 4, 30, 0, 123000, tzinfo=UTC)
 TENANT = Tenant("mer_01TEST", "test")
 OTHER = Tenant("mer_02OTHER", "test")
 AMOUNT = 149_900
+KEYS = "mer_01TEST/test/"  # how the idempotency keys of TENANT begin
 TIMING = Timing(
     lease=90.0,
     call=45.0,
@@ -35,6 +37,12 @@ TIMING = Timing(
     order_ttl=86_400.0,
     operation=(5.0, 30.0),
 )
+
+
+def cipher(tenant: Tenant) -> Cipher:
+    """What seals for a tenant, with the key that merchants of tests have."""
+    return Cipher(tenant, b"k" * 32)
+
 
 TECHNICAL = PaymentError(ErrorClass.TECHNICAL_DECLINE, ErrorCode.TECHNICAL_FAILURE, "The bank is down.", "BANK_DOWN")
 ISSUER = PaymentError(ErrorClass.DECLINED_ISSUER, ErrorCode.INSUFFICIENT_FUNDS, "Insufficient funds.", "51")

@@ -58,8 +58,8 @@ class Tables:
 def open_tables(*, list_shards: int = 1, client: Any = None) -> Tables:
     """Store and queries on the tables that the item classes point at."""
     return Tables(
-        Store(aws.PREFIX, list_shards=list_shards),
-        Queries(aws.PREFIX, list_shards=list_shards),
+        Store(aws.PREFIX, factories.cipher, list_shards=list_shards),
+        Queries(aws.PREFIX, factories.cipher, list_shards=list_shards),
         client or boto3.client("dynamodb"),
     )
 

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from pynamodb.models import Model
 
     from chalicelib.config import Settings
+    from chalicelib.storage.sealing import Cipher
     from infra.sandbox.outbox import Webhook
 
 START = 1_795_235_000.0  # 2026-11-21
@@ -175,6 +176,7 @@ class World:
     stream: list[dict[str, Any]] = field(default_factory=list)
     queues: dict[str, list[Message]] = field(default_factory=lambda: {name: [] for name in _QUEUES})
     dead: list[tuple[str, Message]] = field(default_factory=list)
+    sent: list[tuple[str, str]] = field(default_factory=list)  # every message there has been, with its queue
     executions: dict[str, Execution] = field(default_factory=dict)
     rival: Callable[[], None] | None = None
     lose_starts: int = 0  # so many workflow starts are refused
@@ -200,8 +202,8 @@ class World:
             settings=settings,
             # As in settings, but with fewer repetitions of the same.
             timing=replace(wiring.timing(settings), poll=15.0, watch=settings.watch_waits[:2]),
-            store=Store(PREFIX),
-            queries=Queries(PREFIX),
+            store=Store(PREFIX, self.cipher),
+            queries=Queries(PREFIX, self.cipher),
             merchants=FixedMerchants(self.merchant()),
             keys=Keys(PREFIX, Cache(self.clock, 60.0)),
             people=People(PREFIX, OpenVault(), Cache(self.clock, 60.0)),
@@ -237,6 +239,10 @@ class World:
     def bring_merchant(self, merchant: Merchant) -> None:
         """Go on with other merchant settings."""
         self.bring(replace(self.kit, merchants=FixedMerchants(merchant)))
+
+    def cipher(self, tenant: Tenant) -> Cipher:
+        """That of the merchants of the moment."""
+        return self.kit.merchants.cipher(tenant)
 
     def close(self) -> None:
         """Leave the clients to whoever comes next."""
@@ -367,6 +373,7 @@ class World:
         for entry in body["Entries"] if queue not in self.discarded else ():
             visible_at = self.clock.time + entry.get("DelaySeconds", 0)
             self.queues[queue].append(Message(self._id("msg"), entry["MessageBody"], visible_at))
+            self.sent.append((queue, entry["MessageBody"]))
         return {
             "Successful": [{"Id": entry["Id"], "MessageId": "m", "MD5OfMessageBody": ""} for entry in body["Entries"]]
         }

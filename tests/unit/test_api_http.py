@@ -24,6 +24,7 @@ PAYMENT_ID = "pay_" + "0" * 26
 ORDER_ID = "order_" + "0" * 26
 REFUND_ID = "rf_" + "0" * 26
 TOKEN_ID = "tok_" + "0" * 26
+CUSTOMER_ID = "cus_" + "0" * 32
 
 
 def concrete(path: str) -> str:
@@ -38,6 +39,7 @@ def concrete(path: str) -> str:
         "key_id": "key_" + "0" * 26,
         "user_id": "usr_" + "0" * 26,
         "merchant_id": "mer_nobody",
+        "customer_id": CUSTOMER_ID,
     }
     return path.format(**ids)
 
@@ -143,7 +145,9 @@ def test_a_weird_id_is_404_on_every_route_without_a_read(api: Api, weird: str) -
     for path in api.app.routes:
         if path.startswith("/v1/") and "{" in path:
             url = path.replace("{payment_id}", weird).replace("{order_id}", f"x{weird}").replace("{refund_id}", weird)
-            url = url.replace("{token_id}", weird).replace("{account_id}", f"%20{weird}")
+            url = (
+                url.replace("{token_id}", weird).replace("{customer_id}", weird).replace("{account_id}", f"%20{weird}")
+            )
             url = url.replace("{key_id}", weird).replace("{user_id}", weird).replace("{merchant_id}", f"%20{weird}")
             for method in ("GET", "POST", "PATCH", "DELETE"):
                 key = api.credentials(scope_of(path, method))
@@ -153,12 +157,17 @@ def test_a_weird_id_is_404_on_every_route_without_a_read(api: Api, weird: str) -
 
 
 def test_another_tenants_ids_are_404_on_every_route(api: Api) -> None:
-    payment = api.paid()
+    payment = api.paid(customer={"email": "asha@example.com"})
     order = api.made("/v1/orders", ORDER)
     refund = api.made(f"/v1/payments/{payment['id']}/refunds", {"amount": 1})
     token = api.made("/v1/tokens", CARD)
     ids = {"payment_id": payment["id"], "order_id": order["id"], "refund_id": refund["id"]}
-    ids |= {"token_id": token["id"], "account_id": "acct_simulator", "provider": "simulator"}
+    ids |= {
+        "token_id": token["id"],
+        "customer_id": payment["customer"]["id"],
+        "account_id": "acct_simulator",
+        "provider": "simulator",
+    }
     bodies: dict[str, Any] = {"review": {"decision": "approve"}, "resolve": {"outcome": "failed", "note": "n"}}
     bodies["breaker"] = {"method": "upi", "state": "open", "reason": "r"}
     bodies["rotate-secret"] = {"credentials": {"api_key": "x"}}
@@ -174,7 +183,7 @@ def test_another_tenants_ids_are_404_on_every_route(api: Api) -> None:
             for answer in (api.get(url, key=key), api.post(url, body, key=key)):
                 assert answer.status in (404, 405), (path, answer)
                 checked += answer.status == 404
-    assert checked == 2 * 21
+    assert checked == 2 * 22
     assert api.snapshot() == before
     # An order of another merchant cannot be paid, and its existence does not show in lists.
     assert api.post("/v1/payments", {**PAYMENT, "order_id": order["id"]}, key=api.other_key).code == "order_not_found"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from chalicelib.api import lists
 from chalicelib.api.problems import Refused
-from chalicelib.storage.queries import Page
+from chalicelib.storage.page import Page
 from tests.support.api import MANUAL, ORDER, PAYMENT, Api, api_fixture
 
 api = api_fixture("module")
@@ -96,7 +96,7 @@ def test_a_page_has_20_unless_asked(api: Api, shop: Shop) -> None:
         ("provider=simulator", lambda p: p["provider"] == "simulator"),
         ("provider=nobody", lambda p: p["provider"] == "nobody"),
         ("amount=5000", lambda p: p["amount"] == 5000),
-        ("customer.email=asha%40canary.example", lambda p: p["customer"].get("email") == "Asha@Canary.example"),
+        ("customer.email=asha%40canary.example", lambda p: p["customer"].get("email") == "A•••@Canary.example"),
         ("customer.email=nobody%40canary.example", lambda _: False),
         ("customer.email=asha%40canary.example&status=failed", lambda _: False),
         ("status=succeeded&amount=5000&method=upi", lambda p: p["status"] == "succeeded" and p["amount"] == 5000),

@@ -61,7 +61,7 @@ def failures(result: dict[str, Any]) -> list[str]:
 
 
 def pay(world: World, vpa: str = "success@sim", **fields: Any) -> PaymentState:
-    idem = Idem(f"key-{zlib.crc32(vpa.encode())}", "f", 201, lambda _: {"id": "x"}, 1000)
+    idem = Idem(f"mer_01TEST/test/key-{zlib.crc32(vpa.encode())}", "f", 201, lambda _: {"id": "x"}, 1000)
     values: dict[str, Any] = {"amount": 149_900, "currency": "INR", "method": {"type": "upi", "vpa": vpa}}
     wish = NewPayment(**(values | fields))
     return payments.create(world.kit, TENANT, wish, idem)
@@ -241,7 +241,13 @@ def test_an_event_that_asks_for_work_reaches_the_operations_queue_with_ids_only(
     made = pay(world)
     world.run(horizon=60)
     _, refund = operations.refund(
-        world.kit, TENANT, made.payment.id, 100, "wrong size", Idem("refund", "f", 201, lambda _: {}, 1000), by=ACTOR
+        world.kit,
+        TENANT,
+        made.payment.id,
+        100,
+        "wrong size",
+        Idem("mer_01TEST/test/refund", "f", 201, lambda _: {}, 1000),
+        by=ACTOR,
     )
     assert workers.relay({"Records": world.stream}, CONTEXT)["sent"] == 3
     (message,) = world.queues["operations"]
@@ -389,10 +395,10 @@ with World() as world:
         wish = NewPayment(149_900, "INR", {"type": "upi", "vpa": vpa}, customer={"email": "asha@canary.example",
                           "contact": "+919876543210", "country": "IN", "ip": "203.0.113.77"}, description="Blue sari",
                           metadata={"note": "for Priya"})
-        made = payments.create(world.kit, TENANT, wish, Idem(f"idem-key-{n}", "f", 201, lambda _: {"id": "x"}, 1000))
+        made = payments.create(world.kit, TENANT, wish, Idem(f"mer_01TEST/test/idem-key-{n}", "f", 201, lambda _: {"id": "x"}, 1000))
         world.run()
         if n == 1:
-            operations.refund(world.kit, TENANT, made.payment.id, 100, "wrong size", Idem("r", "f", 201, lambda _: {}, 1000), by=ACTOR)
+            operations.refund(world.kit, TENANT, made.payment.id, 100, "wrong size", Idem("mer_01TEST/test/r", "f", 201, lambda _: {}, 1000), by=ACTOR)
             world.run()
 """
 PERSONAL = ["asha", "9876543210", "203.0.113.77", "Blue sari", "Priya", "@sim", "wrong size"]

@@ -29,7 +29,7 @@ def world() -> Iterator[World]:
 
 
 def idem(key: str) -> Idem:
-    return Idem(key, "f", 201, lambda _: {"id": "x"}, 1000)
+    return Idem(f"mer_01TEST/test/{key}", "f", 201, lambda _: {"id": "x"}, 1000)
 
 
 def paid(world: World, vpa: str = "success@sim", capture: str = "automatic") -> PaymentState:

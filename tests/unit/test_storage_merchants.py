@@ -20,6 +20,7 @@ from chalicelib.domain.routing_rules import RoutingSettings, Rule, When
 from chalicelib.storage.items import SettingsItem
 from chalicelib.storage.merchants import Merchants
 from chalicelib.storage.rule_books import RISK, ROUTING, Stored
+from chalicelib.storage.sealing import NotOpened
 from chalicelib.storage.store import Claim, Stale
 from chalicelib.storage.vault import MAX_SEALED, TooLong, Vault
 from tests.support import aws
@@ -92,6 +93,27 @@ def another(merchants: Merchants, vault: Vault, clock: Clock) -> Merchants:
 def test_settings_come_back_as_they_were_saved(merchants: Merchants, vault: Vault, clock: Clock) -> None:
     merchants.save(MERCHANT)
     assert _comparable(another(merchants, vault, clock).get(TENANT)) == _comparable(MERCHANT)
+
+
+def test_what_was_sealed_for_a_merchant_opens_after_the_settings_are_saved_anew(
+    merchants: Merchants, vault: Vault, clock: Clock
+) -> None:
+    tenant = Tenant("mer_anew", "test")
+    merchants.save(Merchant(tenant, "Shop", ()))
+    sealed = merchants.cipher(tenant).seal("payment", "pay_1", b"a@example.com")
+    clock.now += timedelta(seconds=1)
+    merchants.save(Merchant(tenant, "Shop with another name", ()))  # a new key would be made, were there none
+    merchants.save(replace(merchants.get(tenant), webhook_url="https://shop.example/hooks"))
+    for environment in (merchants, another(merchants, vault, clock)):
+        assert environment.cipher(tenant).open("payment", "pay_1", sealed) == b"a@example.com"
+    with pytest.raises(ValueError, match="another test look-up key"):
+        merchants.save(Merchant(tenant, "Shop", (), lookup_key=b"n" * 32))
+    assert merchants.get(tenant).webhook_url == "https://shop.example/hooks"
+    merchants.save(Merchant(Tenant("mer_anew", "live"), "Shop", ()))
+    with pytest.raises(NotOpened):
+        merchants.cipher(Tenant("mer_anew", "live")).open("payment", "pay_1", sealed)
+    with pytest.raises(LookupError):
+        merchants.cipher(Tenant("mer_nobody", "test"))
 
 
 def _comparable(merchant: Merchant) -> Merchant:
@@ -349,7 +371,7 @@ def test_what_kms_would_refuse_is_refused_before_anything_is_written(merchants: 
     before = tables.all_items("merchants")
     longest = {"secret": "x" * (MAX_SEALED - len('{"a": ""}') - len('{"credentials": {"secret": ""}}'))}
     account = replace(ROTATED, id="acct_long", credentials=longest, version=1)
-    claim = Claim("k", "f", "acct_long", NOW.timestamp() + 9)
+    claim = Claim("mer_01TEST/test/k", "f", "acct_long", NOW.timestamp() + 9)
     with pytest.raises(TooLong):
         merchants.add_account(TENANT, account, now=NOW, claim=claim, audit=make_entry(TENANT))
     assert tables.all_items("merchants") == before

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from chalicelib.domain.model import Payment
-    from chalicelib.storage.queries import Page
+    from chalicelib.storage.page import Page
 
 _C = ChargeStatus
 NUMBERS = count()
@@ -48,7 +48,7 @@ def write(tables: Tables, tenant: Tenant, number: int, **fields: Any) -> Payment
     A plain put: moto copies all tables for a transaction.
     """
     payment = factories.make_payment(tenant=tenant, now=later(number), **fields)
-    mapping.to_payment_item(payment, tables.store._shards).save()
+    mapping.to_payment_item(payment, tables.store._shards, factories.cipher).save()
     return payment
 
 
@@ -314,7 +314,7 @@ def test_what_is_not_there_is_none(tables: Tables) -> None:
     assert tables.queries.operation(TENANT, "pay_none", "rf_none") is None
     assert tables.queries.payment_of_reference(TENANT, "none") is None
     assert tables.queries.delivery(TENANT, "evt_none", "default") is None
-    assert tables.queries.idempotency("none", NOW) is None
+    assert tables.queries.idempotency("mer_01TEST/test/none", NOW) is None
     assert tables.queries.totals(TENANT, "balance/XXX") == {}
 
 

@@ -123,7 +123,7 @@ def test_a_lost_answer_is_an_error_that_says_so_and_never_taken_for_a_refusal(
         tables.store.claim_due(f"mer_01TEST/test/{story.payment.id}", "a#payment", 1.0, NOW)
     refusal.append((lost, []))
     with pytest.raises(UpdateError):
-        tables.store.answer("key", 200, b"")
+        tables.store.answer("mer_01TEST/test/key", 200, b"")
     refusal.append((lost, []))
     with pytest.raises(PutError):
         tables.store.take_slot("waiters", 7, "me", NOW, 1)
