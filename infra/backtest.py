@@ -61,6 +61,8 @@ def rules(text: str, accounts: Mapping[str, str], name: str) -> RoutingSettings:
         raise HistoryError(message) from error
     except InvalidRequest as error:
         message = f"{name}: {error.param or 'the whole'}: {error.detail}"
+        if error.code in ("unknown_account", "unknown_provider"):
+            message += " It is not in the history: say at which provider it is, such as --account acc_new=stripe."
         raise HistoryError(message) from error
 
 
@@ -141,8 +143,8 @@ def report(found: Comparison, left_out: int, *, against: bool, least: int = LEAS
             yield from (_line(row) for row in rows)
             if kind == "success" and found.flattery:
                 yield f"  {'all, less flattery':32}{'':60}{_shown(found.honest, 100.0, 2, '+'):>30}"
-        elif kind == "cost":
-            yield "Cost: not known, because the rules' costs do not say it of every account that plays a part"
+        else:
+            yield from _not_known(kind, title, found)
     yield "Brackets are 95 % intervals: percentiles of resamples in which every estimate is made anew."
     if found.flattery:
         yield (
@@ -163,6 +165,18 @@ def report(found: Comparison, left_out: int, *, against: bool, least: int = LEAS
     )
     if found.refused > REFUSED:
         yield f"Nothing can be said about {found.refused:.1%} of the payments: too many for an answer."
+
+
+def _not_known(kind: str, title: str, found: Comparison) -> Iterator[str]:
+    """Why a table of this kind has no rows."""
+    nothing = "every payment is refused" if found.payments else "no payment says anything about its account"
+    if kind == "success":
+        yield title
+        yield f"  not known: {nothing}"
+    elif kind == "cost" and not found.compared:
+        yield f"Cost: not known, because {nothing}"
+    elif kind == "cost":
+        yield "Cost: not known, because the rules' costs do not say it of every account that plays a part"
 
 
 def _line(row: Row) -> str:

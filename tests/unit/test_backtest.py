@@ -249,9 +249,20 @@ def test_an_account_without_a_past_may_be_named(tmp_path: Path, capsys: pytest.C
     past = history.payments(2, 300)
     rules = {"version": 4, "rules": [{"name": "wallets", "when": {"methods": ["wallet"]}, "accounts": ["acc_new"]}, *RULES[:3]]}  # fmt: skip
     assert backtest.main(files(tmp_path, past, rules)) == 1
-    assert "rules.json: rules.0.accounts.0: You have no such account." in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "rules.json: rules.0.accounts.0: You have no such account." in told
+    assert "--account acc_new=stripe" in told
     assert backtest.main([*files(tmp_path, past, rules), "--account", "acc_new=simulator"]) == 0
     assert "wallet to acc_new: 0 outcomes there" in capsys.readouterr().out
+
+
+def test_where_everything_is_refused_the_table_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = files(tmp_path, history.payments(2, 300), {"rules": [{"name": "all", "accounts": ["acc_new"]}]})
+    assert backtest.main([*arguments, "--account", "acc_new=simulator"]) == 2
+    shown = capsys.readouterr().out
+    assert "Success rate, %, of the 0 payments that are not refused\n  not known: every payment is refused\n" in shown
+    assert "Cost: not known, because every payment is refused\n" in shown
+    assert "Share of all payments, %" in shown
 
 
 def test_a_threshold_of_outcomes_decides() -> None:
