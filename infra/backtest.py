@@ -130,7 +130,21 @@ def report(found: Comparison, left_out: int, *, against: bool, least: int = LEAS
     )
     if left_out:
         yield f"{left_out:,} more say nothing about their account (config, invalid_request, conflict) and are left out"
-    yield from _table(found)
+    yield f"\n{'':34}{'old':>30}{'new':>30}{'new - old':>30}"
+    for title, kind in (
+        (f"Success rate, %, of the {found.compared:,} payments that are not refused", "success"),
+        ("Cost of these, by currency", "cost"),
+        ("Cost of these, basis points of what is taken", "basis_points"),
+        ("Share of all payments, %", "share"),
+    ):
+        rows = [row for row in found.rows if row.kind == kind]
+        if rows:
+            yield title
+            yield from (_line(row) for row in rows)
+            if kind == "success" and found.flattery:
+                yield f"  {'all, less flattery':32}{'':60}{_shown(found.honest, 100.0, 2, '+'):>30}"
+        else:
+            yield from _not_known(kind, title, found)
     yield "Brackets are 95 % intervals: percentiles of resamples in which every estimate is made anew."
     if found.flattery:
         yield (
@@ -153,33 +167,16 @@ def report(found: Comparison, left_out: int, *, against: bool, least: int = LEAS
         yield f"Nothing can be said about {found.refused:.1%} of the payments: too many for an answer."
 
 
-def _table(found: Comparison) -> Iterator[str]:
-    """The rows, by what they count."""
-    yield f"\n{'':34}{'old':>30}{'new':>30}{'new - old':>30}"
-    for title, kind in (
-        (f"Success rate, %, of the {found.compared:,} payments that are not refused", "success"),
-        ("Cost of these, by currency", "cost"),
-        ("Cost of these, basis points of what is taken", "basis_points"),
-        ("Share of all payments, %", "share"),
-    ):
-        rows = [row for row in found.rows if row.kind == kind]
-        if kind == "success" and not found.compared:
-            yield title
-            yield f"  not known: {_nothing(found)}"
-        if rows:
-            yield title
-            yield from (_line(row) for row in rows)
-            if kind == "success" and found.flattery:
-                yield f"  {'all, less flattery':32}{'':60}{_shown(found.honest, 100.0, 2, '+'):>30}"
-        elif kind == "cost" and not found.compared:
-            yield f"Cost: not known, because {_nothing(found)}"
-        elif kind == "cost":
-            yield "Cost: not known, because the rules' costs do not say it of every account that plays a part"
-
-
-def _nothing(found: Comparison) -> str:
-    """Why there is no payment to compare by."""
-    return "every payment is refused" if found.payments else "no payment says anything about its account"
+def _not_known(kind: str, title: str, found: Comparison) -> Iterator[str]:
+    """Why a table of this kind has no rows."""
+    nothing = "every payment is refused" if found.payments else "no payment says anything about its account"
+    if kind == "success":
+        yield title
+        yield f"  not known: {nothing}"
+    elif kind == "cost" and not found.compared:
+        yield f"Cost: not known, because {nothing}"
+    elif kind == "cost":
+        yield "Cost: not known, because the rules' costs do not say it of every account that plays a part"
 
 
 def _line(row: Row) -> str:

@@ -19,7 +19,7 @@ from chalicelib.domain.risk_lists import Lists
 from chalicelib.domain.velocity import DIMENSIONS, MAX_SECONDS, Limit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from chalicelib.domain.readers import Reader
 
@@ -29,6 +29,9 @@ MAX_LIMITS = 40
 MAX_COUNTED = 500  # what the count limits of one dimension may add up to: a window keeps that many rows
 MAX_BYTES = 128 * 1024  # as stored; a DynamoDB row holds 400 KB, and reading one costs by its size
 
+_LIMIT_REQUIRED = ("dimension", "seconds", "measure", "value", "score")
+_MEASURES = ("count", "sum")
+_KINDS = ("payment", "decline")
 _MAX_NIGHT = 500  # percent
 # The other rules' scores are the thresholds that give them their name, or stand in the limits.
 _SCORED = frozenset(SCORES) | {"amount_limit", "country_blocked", "country_not_allowed", "country_review"}
@@ -72,10 +75,44 @@ def to_dict(rules: RiskRules) -> dict[str, Any]:
 def to_stored(rules: RiskRules) -> dict[str, Any]:
     """The settings that are not the defaults: who never chose gets better defaults when they come.
 
-    ``RiskRules(**stored)`` takes them back.
+    ``from_stored`` takes them back.
     """
     defaults = to_dict(RiskRules())
     return {name: value for name, value in to_dict(rules).items() if value != defaults[name]}
+
+
+def from_stored(stored: Mapping[str, Any], unread: Callable[[str], object] = lambda _: None) -> RiskRules:
+    """The settings that are stored. What was valid then is not checked again.
+
+    A field, list or limit that this release does not know, because a newer one has stored it, is left out, and
+    ``unread`` is told where it is: payments are judged by the others. It is never a reason to fail.
+    """
+    found: dict[str, Any] = {}
+    for name, value in stored.items():
+        if name not in _FIELDS:
+            unread(name)
+        elif name in ("block", "allow"):
+            found[name] = {kind: entries for kind, entries in value.items() if kind in _LISTS}
+            for kind in value.keys() - found[name].keys():
+                unread(f"{name}.{kind}")
+        elif name == "limits":
+            found[name] = tuple(limit for limit in value if _is_known(limit))
+            for place in (place for place, limit in enumerate(value) if not _is_known(limit)):
+                unread(f"{name}.{place}")
+        else:
+            found[name] = value
+    return RiskRules(**found)
+
+
+def _is_known(limit: Mapping[str, Any]) -> bool:
+    """Whether this release knows all that a stored limit says: without a part of it it would be another limit."""
+    return (
+        limit.keys() <= _LIMIT.keys()
+        and limit.keys() >= set(_LIMIT_REQUIRED)
+        and limit["dimension"] in DIMENSIONS
+        and limit["measure"] in _MEASURES
+        and limit.get("kind", "payment") in _KINDS
+    )
 
 
 # -- across fields ---------------------------------------------------------------------------------
@@ -142,7 +179,7 @@ def _lists(value: object, path: str) -> Lists:
 
 
 def _limit(value: object, path: str) -> Limit:
-    limit = Limit(**readers.fields(value, path, _LIMIT, ("dimension", "seconds", "measure", "value", "score")))
+    limit = Limit(**readers.fields(value, path, _LIMIT, _LIMIT_REQUIRED))
     if limit.measure == "count" and limit.value >= MAX_COUNTED:
         readers.refuse(f"{path}.value", f"A count must be below {MAX_COUNTED}.")
     if limit.currency is None and (limit.measure == "sum" or limit.up_to is not None):
@@ -165,10 +202,10 @@ def _limits(value: object, path: str) -> tuple[Limit, ...]:
 _LIMIT: Mapping[str, Reader] = {
     "dimension": readers.one_of(tuple(DIMENSIONS)),
     "seconds": readers.whole(1, MAX_SECONDS),
-    "measure": readers.one_of(("count", "sum")),
+    "measure": readers.one_of(_MEASURES),
     "value": readers.amount,
     "score": readers.whole(1, MAX_SCORE),
-    "kind": readers.one_of(("payment", "decline")),
+    "kind": readers.one_of(_KINDS),
     "currency": readers.currency,
     "up_to": readers.amount,
 }

@@ -17,7 +17,18 @@ from chalicelib.domain import cards, readers, retrying
 from chalicelib.domain.errors import InvalidRequest
 from chalicelib.domain.experiments import MAX_SHARE, MIN_SHARE, Experiment, Guardrail
 from chalicelib.domain.money import EXPONENTS
-from chalicelib.domain.routing_rules import DAYS, By, Hours, Maintenance, Price, RoutingSettings, Rule, When, clash
+from chalicelib.domain.routing_rules import (
+    DAYS,
+    DEFAULT_RULES,
+    By,
+    Hours,
+    Maintenance,
+    Price,
+    RoutingSettings,
+    Rule,
+    When,
+    clash,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -43,6 +54,7 @@ _MAX_BASIS_POINTS = 5_000  # half of the amount: more is a slip
 _METHODS = ("upi", "card", "netbanking", "wallet")
 _WHOLE = 100  # percent
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.,&+/-]{0,59}")
+_OURS = frozenset(rule.name for rule in DEFAULT_RULES)
 _CODE = re.compile(r"[A-Za-z0-9_]{1,32}")
 _EXPERIMENT_NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _LABEL = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
@@ -63,16 +75,19 @@ def parse(data: object, accounts: Mapping[str, str]) -> RoutingSettings:
         readers.refuse(None, f"The settings are larger than {MAX_BYTES} bytes.")
     known = frozenset(accounts) | frozenset(accounts.values())
     for place, rule in enumerate(settings.rules):
+        if rule.name in _OURS:
+            readers.refuse(f"rules.{place}.name", "A rule of ours behind yours is called that.")
         field = "weights" if rule.by == "split" else "accounts"
-        _check_known(
-            rule.accounts, known, [f"rules.{place}.{field}.{_place(rule, n)}" for n in range(len(rule.accounts))]
-        )
+        places = [f"rules.{place}.{field}.{_place(rule, n)}" for n in range(len(rule.accounts))]
+        _check_known(rule.accounts, known, places)
+        _check_once(rule, accounts, places)
         _check_costs(settings, rule, accounts, f"rules.{place}.by")
     for number, window in enumerate(settings.maintenance):
         _check_known([window.account], known, [f"maintenance.{number}.account"])
     for number, experiment in enumerate(settings.experiments):
         places = [f"experiments.{number}.accounts.{place}" for place in range(len(experiment.accounts))]
         _check_known(experiment.accounts, known, places)
+        _check_once(experiment.rule(), accounts, places)
         _check_costs(settings, replace(experiment.rule(), when=experiment.when), accounts, f"experiments.{number}.by")
     _check_names("experiments", [experiment.name for experiment in settings.experiments])
     retrying.check(settings.retry)
@@ -154,6 +169,16 @@ def _check_known(entries: Sequence[str], known: frozenset[str], paths: Sequence[
         if entry.startswith("acc"):
             readers.refuse(path, "You have no such account.", "unknown_account")
         readers.refuse(path, "You have no account at such a provider.", "unknown_provider")
+
+
+def _check_once(rule: Rule, accounts: Mapping[str, str], paths: Sequence[str]) -> None:
+    """Every entry adds an account. In a split it adds no other ones: who has two weights has nobody knows which."""
+    named: set[str] = set()
+    for entry, path in zip(rule.accounts, paths, strict=True):
+        meant = {account for account, provider in accounts.items() if entry in (account, provider)}
+        if meant <= named or (rule.by == "split" and meant & named):
+            readers.refuse(path, "Entries before it name the same account.")
+        named |= meant
 
 
 def _check_costs(settings: RoutingSettings, rule: Rule, accounts: Mapping[str, str], path: str) -> None:

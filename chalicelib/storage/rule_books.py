@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from pynamodb.exceptions import DoesNotExist
 
 from chalicelib.domain import risk_settings, routing_settings
-from chalicelib.domain.risk import RiskRules
 from chalicelib.domain.routing_rules import RoutingSettings, Rule, When
 from chalicelib.observability import logger, metric
 from chalicelib.storage.items import RiskItem, RoutingItem
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chalicelib.domain.model import Tenant
+    from chalicelib.domain.risk import RiskRules
     from chalicelib.storage.items import SettingsItem
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ class Book(Generic[T]):
 
 
 def _earlier_risk(settings: SettingsItem) -> RiskRules:
-    return RiskRules(**(settings.risk or {}))
+    return _readable_risk(settings.risk or {})
 
 
 def _earlier_routing(settings: SettingsItem) -> RoutingSettings:
@@ -82,17 +82,27 @@ def _earlier_rule(stored: Mapping[str, Any]) -> Rule:
     return Rule(stored["name"], tuple(stored["accounts"]), when, stored.get("by", "priority"))
 
 
-RISK: Book[RiskRules] = Book(
-    "risk", RiskItem, risk_settings.to_stored, lambda stored: RiskRules(**stored), _earlier_risk
-)
+def _unread(book: str) -> Callable[[str], None]:
+    """What is done about each place in stored rules that a newer release has written and this one cannot read."""
 
-
-def _readable(stored: Mapping[str, Any]) -> RoutingSettings:
-    def unread(place: str) -> None:
-        logger.error("stored routing rules: %s cannot be read by this release and is left out; deploy the newer", place)
+    def tell(place: str) -> None:
+        logger.error(
+            "stored %s rules: %s cannot be read by this release and is left out; deploy the newer", book, place
+        )
         metric("RulesUnreadable")
 
-    return routing_settings.from_stored(stored, unread)
+    return tell
 
 
-ROUTING: Book[RoutingSettings] = Book("routing", RoutingItem, routing_settings.to_stored, _readable, _earlier_routing)
+def _readable_risk(stored: Mapping[str, Any]) -> RiskRules:
+    return risk_settings.from_stored(stored, _unread("risk"))
+
+
+def _readable_routing(stored: Mapping[str, Any]) -> RoutingSettings:
+    return routing_settings.from_stored(stored, _unread("routing"))
+
+
+RISK: Book[RiskRules] = Book("risk", RiskItem, risk_settings.to_stored, _readable_risk, _earlier_risk)
+ROUTING: Book[RoutingSettings] = Book(
+    "routing", RoutingItem, routing_settings.to_stored, _readable_routing, _earlier_routing
+)

@@ -548,7 +548,7 @@ class TestLimitsAndKeysAtOnce:
 
     def test_of_sixteen_who_sign_up_with_one_email_one_gets_it(self, tables: Tables) -> None:
         people = People(aws.PREFIX, OpenVault(), Cache(lambda: NOW, 0.0))
-        email = f"{new_id('x', NOW).lower()}@people.example"
+        email = f"{new_id('x', NOW).lower()}@canary.example"
 
         def join(_: int) -> bool:
             user = User(new_id("mer", NOW), new_id("usr", NOW), email, "owner", "active", NOW, NOW)
@@ -572,7 +572,7 @@ class TestLimitsAndKeysAtOnce:
 
     def test_of_sixteen_guesses_at_once_one_is_looked_at(self, tables: Tables) -> None:
         people = People(aws.PREFIX, OpenVault(), Cache(lambda: NOW, 0.0))
-        email = f"{new_id('x', NOW).lower()}@people.example"
+        email = f"{new_id('x', NOW).lower()}@canary.example"
         people.secret("emails")
         assert sum(at_once(16, lambda _: people.note_try(email, Tries(1, 0.0, 1), NOW, 60.0))) == 1
         assert people.tries(email, NOW) == Tries(1, 0.0, 1)

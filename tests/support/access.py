@@ -12,6 +12,7 @@ from chalicelib.storage.cache import Cache
 from chalicelib.storage.keys import Keys, new_key
 from tests.support.aws import PREFIX
 from tests.support.factories import NOW
+from tests.support.marks import EMAIL_DOMAIN, PASSWORD
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from chalicelib.domain.audit import Entry
     from chalicelib.services.kit import Kit
 
-PASSWORD = "correct horse battery"
 ACTOR = audit.Actor("key_1", "secret_key", "req_1", "203.0.113.7")
 
 
@@ -41,7 +41,7 @@ def make_user(
     now = kit.now()
     user_id = new_id("usr", now)
     user = User(
-        merchant_id, user_id, email or f"{user_id.lower()}@people.example", role, "active", now, now, "Asha Rao",
+        merchant_id, user_id, email or f"{user_id.lower()}@{EMAIL_DOMAIN}", role, "active", now, now, "Asha Rao",
         password=passwords.hashed(password, kit.settings.password_cost),
     )  # fmt: skip
     kit.people.add(user, make_entry(Tenant(merchant_id, "test"), "user.invited"))

@@ -191,7 +191,7 @@ class Ear(logging.Handler):
     def __init__(self, overheard: Overheard, wanted: Marks | None = None) -> None:
         super().__init__(logging.NOTSET)
         self._overheard = overheard
-        self._wanted = marks.IN_LOGS if wanted is None else wanted
+        self._wanted = marks.SEARCHED if wanted is None else wanted
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Everything: Powertools' Logger gives root's handlers a filter that drops its own records."""

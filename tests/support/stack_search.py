@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import boto3
 
 from infra.settings import REGION
-from tests.support import marks, search
-from tests.support.marks import IN_LOGS, SECRETS
+from tests.support import search
+from tests.support.marks import SEARCHED, SECRETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,11 +42,11 @@ class StackSearch:
     def finds(self) -> list[Find]:
         """Every marked value in tables, queues, objects, executions and CloudWatch's log groups."""
         services: dict[str, tuple[Callable[[], Iterator[tuple[str, bytes]]], Marks]] = {
-            "rows": (self._rows, marks.SEARCHED),
-            "messages": (self._messages, marks.SEARCHED),
-            "objects": (self._objects, marks.SEARCHED),
-            "executions": (self._executions, marks.SEARCHED),
-            "log events": (self._log_events, IN_LOGS),
+            "rows": (self._rows, SEARCHED),
+            "messages": (self._messages, SEARCHED),
+            "objects": (self._objects, SEARCHED),
+            "executions": (self._executions, SEARCHED),
+            "log events": (self._log_events, SEARCHED),
         }
         found: list[Find] = []
         for service, (texts, wanted) in services.items():
@@ -110,8 +110,8 @@ class StackSearch:
 
 def in_home(home: Path) -> list[Find]:
     """The marked values in what a stopped stack has left: the emulator's state and everybody's logs."""
-    found = search.in_files(home, marks.SEARCHED, spared=(*_KEYS, *_CODE, *_LOGS, _BANK, _TERMINAL))
-    found += search.in_files(home, IN_LOGS, only=_LOGS)
+    found = search.in_files(home, SEARCHED, spared=(*_KEYS, *_CODE, *_LOGS, _BANK, _TERMINAL))
+    found += search.in_files(home, SEARCHED, only=_LOGS)
     found += search.in_files(home, SECRETS - _of(*_GIVEN), only=(_TERMINAL,))
     return found + search.in_files(home, _of(*_FORBIDDEN_TO_BANKS), only=(_BANK,))
 

@@ -44,7 +44,7 @@ BODIES: dict[str, Any] = {
     "disable_provider_account": {}, "enable_provider_account": {},
     "set_provider_breaker": {"method": "upi", "state": "open", "reason": "r"},
     "put_risk": {"rules": {}, "version": 1}, "put_routing": {"rules": [], "version": 1}, "simulate_routing": PAYMENT,
-    "log_out": {}, "change_me": {"name": "N"}, "invite_user": {"email": "new@people.example", "role": "viewer"},
+    "log_out": {}, "change_me": {"name": "N"}, "invite_user": {"email": "new@canary.example", "role": "viewer"},
     "change_user": {"role": "viewer"}, "reset_user_password": {}, "change_merchant": {"name": "N"},
     "create_api_key": {"name": "n"}, "rename_api_key": {"name": "n"}, "rotate_api_key": {},
     "change_one_merchant": {"plan": "scale"}, "erase_customer": {}, "reset_owner_password": {},
@@ -101,7 +101,7 @@ def things(api: Api, tenant: Tenant, key: str) -> Things:
 def ours(api: Api) -> Things:
     """Of the test mode, with a refund and a customer."""
     found = things(api, TENANT, api.key)
-    paid = api.paid(customer={"email": "asha@people.example"})
+    paid = api.paid(customer={"email": "asha@canary.example"})
     refund = api.made(f"/v1/payments/{paid['id']}/refunds", {"amount": 1})
     customer = paid["customer"].get("id", "cus_" + "0" * 64)
     return Things(found.ids | {"refund_id": refund["id"], "account_id": "acct_simulator", "customer_id": customer})

@@ -100,7 +100,7 @@ def test_a_publishable_key_makes_tokens_and_brings_proofs_and_sees_nothing_of_th
     assert key.startswith("pk_test_")
     assert api.made("/v1/tokens", CARD, key=key)["object"] == "token"
     payment = api.paid(
-        customer={"email": "asha@people.example", "contact": "+919876543210"}, metadata={"cart": "secret"}
+        customer={"email": "asha@canary.example", "contact": "+919876543210"}, metadata={"cart": "secret"}
     )
     shown = api.post(f"/v1/payments/{payment['id']}/verify", {"proof": "x"}, key=key, idem=None)
     for hidden in ("asha", "9876543210", "cart", "secret"):
@@ -204,7 +204,7 @@ def test_a_key_of_before_there_were_lists_opens_as_ever(api: Api) -> None:
 # -- people ----------------------------------------------------------------------------------------
 
 
-def invite(api: Api, by: str, email: str = "new@people.example", role: str = "viewer") -> dict[str, Any]:
+def invite(api: Api, by: str, email: str = "new@canary.example", role: str = "viewer") -> dict[str, Any]:
     answer = api.request("POST", "/v1/users", {"email": email, "role": role, "name": "New One"}, key=by)
     return made(answer, "Invitation")
 
@@ -216,7 +216,7 @@ def set_password(api: Api, token: str, password: str = PASSWORD) -> Answer:
 def test_who_is_invited_gets_in_with_the_token_once(api: Api, owner: str) -> None:
     invited = invite(api, owner)
     assert invited["user"]["status"] == "invited"
-    login = {"email": "new@people.example", "password": PASSWORD}
+    login = {"email": "new@canary.example", "password": PASSWORD}
     assert api.request("POST", "/v1/auth/login", login, key=None).status == 401
     assert set_password(api, invited["token"], "short").code == "weak_password"
     assert made(set_password(api, invited["token"]), "User", 200)["status"] == "active"
@@ -279,7 +279,7 @@ def test_who_may_give_which_role(giver: Any, role: Any, may: object) -> None:
 def test_an_admin_cannot_make_take_or_reset_an_owner(api: Api, owner: str) -> None:
     admin, other = api.token("admin"), make_user(api.world.kit, TENANT.merchant_id, "owner")
     url = f"/v1/users/{other.id}"
-    body = {"email": "o@people.example", "role": "owner"}
+    body = {"email": "o@canary.example", "role": "owner"}
     assert api.request("POST", "/v1/users", body, key=admin).code == "forbidden"
     for change in ({"role": "viewer"}, {"status": "disabled"}):
         assert api.request("PATCH", url, change, key=admin).code == "forbidden"
@@ -308,16 +308,16 @@ def test_people_of_another_merchant_do_not_exist(api: Api, owner: str) -> None:
 
 def test_what_tells_who_somebody_is_lies_sealed(api: Api) -> None:
     """The vault of these tests seals nothing: what is not in it must not be there in clear."""
-    user = make_user(api.world.kit, TENANT.merchant_id, email="sealed@people.example")
+    user = make_user(api.world.kit, TENANT.merchant_id, email="sealed@canary.example")
     rows = [row for row in api.world.dynamo.tables["railyard-local-merchants"].items() if user.id in str(row)]
     for row in rows:
         clear = {name: value for name, value in row.items() if name != "sealed"}
-        assert "sealed@people" not in str(clear)
+        assert "sealed@canary" not in str(clear)
         assert "Asha" not in str(clear)
 
 
 def test_people_are_listed_page_by_page(api: Api, owner: str) -> None:
-    ids = {invite(api, owner, f"n{n}@people.example")["user"]["id"] for n in range(5)}
+    ids = {invite(api, owner, f"n{n}@canary.example")["user"]["id"] for n in range(5)}
     found: list[str] = []
     cursor: str | None = ""
     while cursor is not None:

@@ -108,7 +108,7 @@ def test_wrong_and_unknown_are_told_alike_and_take_the_same_calls(api: Api, user
     signed_in(api, user)
     told, calls, opened = [], [], []
     vault: Any = api.world.kit.people._vault
-    for email in (user.email, "nobody@people.example"):
+    for email in (user.email, "nobody@canary.example"):
         api.world.clock.time += 10
         api.watch()
         vault.opened = 0

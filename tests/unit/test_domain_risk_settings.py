@@ -19,6 +19,7 @@ from chalicelib.domain.risk_settings import (
     MAX_COUNTED,
     MAX_ENTRIES,
     MAX_LIMITS,
+    from_stored,
     parse,
     to_dict,
     to_stored,
@@ -77,7 +78,7 @@ def test_everything_said_comes_back() -> None:
     rules = parse(FULL)
     assert to_dict(rules) == FULL
     assert parse(json.loads(json.dumps(to_dict(rules)))) == rules
-    assert RiskRules(**json.loads(json.dumps(to_stored(rules)))) == rules
+    assert from_stored(json.loads(json.dumps(to_stored(rules)))) == rules
     assert rules.block.networks == ("10.0.0.0/8", "192.0.2.1/32", "2001:db8::/32")
     assert rules.limits[1] == Limit("ip", 90, "count", 9, 5, kind="decline")
 
@@ -283,7 +284,7 @@ def test_no_json_gets_past_as_anything_but_rules_or_a_refusal(data: st.DataObjec
         assert error.code in CODES  # noqa: PT017 - either is fine
     else:
         assert parse(json.loads(json.dumps(to_dict(rules)))) == rules
-        assert RiskRules(**json.loads(json.dumps(to_stored(rules)))) == rules
+        assert from_stored(json.loads(json.dumps(to_stored(rules)))) == rules
         judge(rules, Signals(1, "INR", bin="41111122", ip="10.1.1.1", email="a@mail.example.com", vpa="a@b"))
 
 
@@ -292,3 +293,15 @@ def test_any_valid_rules_come_back(limits: list[Limit], one: int, other: int) ->
     low, high = sorted((one, other))
     rules = RiskRules(limits=tuple(limits), review_score=low, block_score=high)
     assert parse(to_dict(rules)) == rules
+
+
+def test_what_a_newer_release_stored_is_left_out_and_told_and_takes_nothing_else_with_it() -> None:
+    rules, told = parse(FULL), list[str]()
+    stored: Any = json.loads(json.dumps(to_stored(rules)))
+    newer = {
+        "later": 5,
+        "block": stored["block"] | {"iban": ["x"]},
+        "limits": [LIMIT | {"weekday": 1}, *stored["limits"], LIMIT | {"dimension": "wallet"}, {"dimension": "ip"}],
+    }
+    assert from_stored(stored | newer, told.append) == rules
+    assert sorted(told) == ["block.iban", "later", "limits.0", "limits.5", "limits.6"]

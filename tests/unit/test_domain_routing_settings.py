@@ -115,6 +115,16 @@ def test_whatever_is_taken_can_be_read_again(begin: datetime, microseconds: int)
         assert parse(to_dict(settings), ACCOUNTS) == settings
 
 
+def test_an_account_may_stand_before_the_others_of_its_provider() -> None:
+    assert parse(rule(accounts=["acc_c", "razorpay"]), ACCOUNTS).rules[0].accounts == ("acc_c", "razorpay")
+
+
+def test_what_is_stored_under_a_name_of_ours_is_read() -> None:
+    told = list[str]()
+    assert from_stored(rule(name="default"), told.append).rules[0].name == "default"
+    assert told == []
+
+
 def test_neighbouring_ranges_of_bins_are_one() -> None:
     (only,) = parse(of(methods=["card"], bins=["450000-459999", "440000-449999", "470000"]), ACCOUNTS).rules
     assert only.when.bins == ((440000, 459999), (470000, 470000))
@@ -145,6 +155,14 @@ WRONG: list[tuple[Any, str | None, str]] = [
     (rule(accounts=[7]), "rules.0.accounts.0", "invalid_field"),
     (rule(accounts="acc_a"), "rules.0.accounts", "invalid_field"),
     (rule(weights={"acc_x": 100}), "rules.0.weights.acc_x", "unknown_account"),
+    (rule(accounts=["acc_b", "stripe"]), "rules.0.accounts.1", "invalid_field"),
+    (rule(accounts=["razorpay", "acc_b", "acc_c"]), "rules.0.accounts.2", "invalid_field"),
+    (rule(weights={"razorpay": 60, "acc_b": 20, "acc_c": 20}), "rules.0.weights.acc_c", "invalid_field"),
+    (rule(weights={"acc_a": 60, "acc_b": 20, "razorpay": 20}), "rules.0.weights.razorpay", "invalid_field"),
+    ({"experiments": [FULL["experiments"][0] | {"accounts": ["acc_b", "stripe"]}]}, "experiments.0.accounts.1", "invalid_field"),
+    # names that are ours
+    ({"rules": [{"name": "upi", "when": {"methods": ["upi"]}}, {"name": "default"}]}, "rules.1.name", "invalid_field"),
+    (rule(name="default premium"), "rules.0.name", "invalid_field"),
     # weights
     (rule(weights={"acc_a": 70, "acc_b": 20}), "rules.0.weights", "bad_weights"),
     (rule(weights={"acc_a": 70, "acc_b": 40}), "rules.0.weights", "bad_weights"),

@@ -17,7 +17,7 @@ from chalicelib.domain.model import Tenant
 from chalicelib.domain.risk import LIMITS, RiskRules
 from chalicelib.domain.risk_lists import Lists
 from chalicelib.domain.routing_rules import RoutingSettings, Rule, When
-from chalicelib.storage.items import SettingsItem
+from chalicelib.storage.items import RiskItem, SettingsItem
 from chalicelib.storage.merchants import Merchants
 from chalicelib.storage.rule_books import RISK, ROUTING, Stored
 from chalicelib.storage.sealing import NotOpened
@@ -166,6 +166,19 @@ def test_rules_that_an_earlier_release_stored_count_until_there_are_newer_ones(
             merchants.change_rules(RISK, tenant, earlier, before, NOW, make_entry(tenant))
     merchants.save(replace(MERCHANT, tenant=tenant, accounts=(), risk=earlier))  # by nobody who called the API
     assert merchants.rules(RISK, tenant) == Stored(earlier, 2)
+
+
+def test_risk_rules_of_a_newer_release_stop_no_payment_and_are_told(
+    merchants: Merchants, vault: Vault, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    tenant = Tenant("mer_rolled_back", "test")
+    merchants.save(replace(MERCHANT, tenant=tenant, accounts=()))
+    merchants.change_rules(RISK, tenant, replace(MERCHANT.risk, review_score=9), 0, NOW, make_entry(tenant))
+    item = RiskItem.get(f"risk/{tenant.merchant_id}", "risk#test")
+    item.rules = dict(item.rules or {}) | {"later": {"x": 1}}
+    item.save()
+    assert another(merchants, vault, clock).get(tenant).risk == replace(MERCHANT.risk, review_score=9)
+    assert "stored risk rules: later cannot be read by this release and is left out" in caplog.text
 
 
 def test_who_has_no_settings_has_no_rules_either(merchants: Merchants) -> None:

@@ -268,7 +268,7 @@ WRITES: dict[str, dict[str, str]] = {
     },
     "attempt": {"payments": "put update", "guards": "put update", "stats": "put update", "kms": "Decrypt"},
     "resolve": {"payments": "put update", "guards": "put update", "kms": "Decrypt"},
-    "park": {"payments": "put update"},
+    "park": {"payments": "put update", "kms": "Decrypt"},
     "relay": {"queues": "notifications operations projections"},
     "operate": {"payments": "put update", "guards": "put update", "kms": "Decrypt", "states": "start"},
     "ingest": {"payments": "put update", "guards": "put update", "kms": "Decrypt", "states": "start"},
