@@ -76,7 +76,8 @@ class StackSearch:
                 wish = {
                     "MessageSystemAttributeNames": ["All"],
                     "MessageAttributeNames": ["All"],
-                    "VisibilityTimeout": 60,
+                    "VisibilityTimeout": 60,  # seen once is enough
+                    "WaitTimeSeconds": 0,  # and not as long as our queues let one wait
                 }
                 while batch := client.receive_message(QueueUrl=url, MaxNumberOfMessages=_MANY, **wish).get("Messages"):
                     yield from ((url.rpartition("/")[2], json.dumps(message).encode()) for message in batch)
