@@ -19,7 +19,7 @@ EMAIL_DOMAIN = "canary.example"
 EMAIL = f"asha@{EMAIL_DOMAIN}"
 CONTACT = "+919800000000"
 IPS = ("203.0.113.77", "49.205.1.7")
-VPA = "asha@okbank"  # the bank takes it as one of no meaning: it succeeds
+VPA = "asha@okcanary"  # the bank takes it as one of no meaning: it succeeds
 WEBHOOK_SECRET = "whsec_" + "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 LOOKUP_KEY = b"k" * 32
 

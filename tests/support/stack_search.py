@@ -34,7 +34,8 @@ _LOGS = ("logs/", "state/cloudwatch_logs.json")
 class StackSearch:
     """Searches a stack, and counts what it has looked at by service, so that an empty search can be told."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str | None) -> None:
+        """``endpoint`` of the emulator, or None for moto in this process."""
         self._session = boto3.session.Session("test", "test", region_name=REGION)
         self._endpoint = endpoint
         self.looked_at: Counter[str] = Counter()
