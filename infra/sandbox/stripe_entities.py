@@ -231,10 +231,8 @@ def _outcome(charge: Charge) -> dict[str, object]:
 
 
 def _instrument(charge: Charge) -> dict[str, object]:
-    number = charge.method.get("number", "")
-    return (
-        {"vpa": charge.method.get("vpa")} if not number else {"last4": number[-4:], "exp_month": 12, "exp_year": 2034}
-    )
+    last4 = charge.method.get("last4")
+    return {"last4": last4, "exp_month": 12, "exp_year": 2034} if last4 else {"vpa": charge.method.get("vpa")}
 
 
 def refund_object(refund: Refund) -> dict[str, object]:

@@ -130,7 +130,8 @@ def instrument_of(form: Form, types: Sequence[str]) -> Instrument | None:
     if name is not None:
         if name not in _PAYMENT_METHODS:
             raise BadRequestError("resource_missing", f"No such PaymentMethod: '{name}'", "payment_method")
-        found = Instrument(name, {"type": "card", "number": _PAYMENT_METHODS[name]})
+        number = _PAYMENT_METHODS[name]
+        found = Instrument(name, {"type": "card", "bin": number[:6], "last4": number[-4:]})
     elif form.text("payment_method_data", "type") == "upi":
         vpa = form.text("payment_method_data", "upi", "vpa")
         found = Instrument("pm_upi", {"type": "upi", "vpa": vpa} if vpa else {"type": "upi"})

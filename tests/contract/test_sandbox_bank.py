@@ -17,6 +17,7 @@ from infra.sandbox.inprocess import InProcessHttpClient, base_url, make_bank
 from infra.sandbox.records import Fault, Outcome, asked_outcome
 from infra.sandbox.wire import Request
 from tests.contract.sandbox_world import AMOUNT, NOW, Clock, World, account_of, intent, ref
+from tests.support import marks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -203,6 +204,14 @@ def test_a_page_shows_what_it_was_sent_and_runs_none_of_it() -> None:
     assert "<script>" not in page.text
     assert page.fields["callback_url"] == f"https://shop.example/{evil}"
     assert "<script>alert" not in pages.message(evil, evil) + pages.choose(1, "INR", evil, evil, {evil: evil})
+
+
+@pytest.mark.parametrize("outcome", ["action", "success", "insufficient_funds"])
+def test_no_card_number_is_kept_of_a_test_card_that_was_named(outcome: str) -> None:
+    world = World("stripe")
+    world.charge(world.intent("card", outcome))
+    assert "card" in repr(world.bank.memory())
+    assert not [number for number in marks.CARD_NUMBERS if number in repr(world.bank.memory())]
 
 
 def test_no_card_number_is_kept_of_what_was_typed_on_a_page() -> None:

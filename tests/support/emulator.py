@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from infra.emulator import Emulator
 from infra.settings import HOST, LocalSettings
+from tests.support import marks, search
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def running_emulator(home: Path) -> Iterator[str]:
-    """Its endpoint, while it runs."""
+    """Its endpoint, while it runs; what it has kept is then searched for marked values."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         port = probe.getsockname()[1]
@@ -27,3 +28,6 @@ def running_emulator(home: Path) -> Iterator[str]:
         yield settings.endpoint
     finally:
         emulator.stop()
+    finds = search.in_files(home, marks.SEARCHED)
+    if finds:
+        raise search.Leak(finds)

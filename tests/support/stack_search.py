@@ -34,7 +34,8 @@ _LOGS = ("logs/", "state/cloudwatch_logs.json")
 class StackSearch:
     """Searches a stack, and counts what it has looked at by service, so that an empty search can be told."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str | None) -> None:
+        """``endpoint`` of the emulator, or None for moto in this process."""
         self._session = boto3.session.Session("test", "test", region_name=REGION)
         self._endpoint = endpoint
         self.looked_at: Counter[str] = Counter()
@@ -76,7 +77,8 @@ class StackSearch:
                 wish = {
                     "MessageSystemAttributeNames": ["All"],
                     "MessageAttributeNames": ["All"],
-                    "VisibilityTimeout": 60,
+                    "VisibilityTimeout": 60,  # seen once is enough
+                    "WaitTimeSeconds": 0,  # and not as long as our queues let one wait
                 }
                 while batch := client.receive_message(QueueUrl=url, MaxNumberOfMessages=_MANY, **wish).get("Messages"):
                     yield from ((url.rpartition("/")[2], json.dumps(message).encode()) for message in batch)

@@ -18,8 +18,9 @@ from chalicelib.domain.merchant import Account
 from chalicelib.domain.people import PLATFORM
 from chalicelib.domain.routing_rules import RoutingSettings
 from chalicelib.services import keys, sessions
-from tests.support.access import ACTOR, PASSWORD, make_key, make_user
+from tests.support.access import ACTOR, make_key, make_user
 from tests.support.api import CARD, MANUAL, ORDER, OTHER, PAYMENT, Answer, Api, api_fixture
+from tests.support.marks import PASSWORD
 from tests.support.world import TENANT
 
 if TYPE_CHECKING:

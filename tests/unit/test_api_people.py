@@ -13,9 +13,10 @@ from chalicelib.domain.people import PLATFORM
 from chalicelib.services import people
 from chalicelib.storage.cache import Cache
 from chalicelib.storage.keys import Keys, digest_of, new_key
-from tests.support.access import PASSWORD, make_key, make_user
+from tests.support.access import make_key, make_user
 from tests.support.api import CARD, MANUAL, OTHER, PAYMENT, Answer, Api, api_fixture
 from tests.support.aws import PREFIX
+from tests.support.marks import PASSWORD
 from tests.support.world import TENANT
 
 api = api_fixture("function")

@@ -20,8 +20,9 @@ from chalicelib.domain.access import KEY_SCOPES
 from chalicelib.domain.errors import InvalidRequest
 from chalicelib.domain.people import backoff
 from chalicelib.storage.people import next_version
-from tests.support.access import PASSWORD, make_user
+from tests.support.access import make_user
 from tests.support.api import Answer, Api, api_fixture
+from tests.support.marks import PASSWORD
 from tests.support.world import TENANT
 
 if TYPE_CHECKING:

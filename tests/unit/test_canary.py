@@ -7,6 +7,7 @@ import gzip
 import json
 import logging
 import re
+import time
 import zipfile
 import zlib
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ from tests.support import aws, marks, search
 from tests.support.api import CARD, ROOT, Api
 from tests.support.marks import PERSONAL, SEARCHED, SECRETS
 from tests.support.search import Ear, Leak, Overheard
+from tests.support.stack_search import StackSearch, in_home
 from tests.support.world import World
 
 if TYPE_CHECKING:
@@ -45,6 +47,9 @@ PLANTED: dict[str, tuple[str, ...]] = {
     "webhook secret": (marks.WEBHOOK_SECRET, "whsec_" + base64.b64encode(b"s" * 32).decode()),
     "provider's credential": tuple(sorted(marks.sandbox_secrets())),
     "lookup key": ("k" * 32, "6b" * 32),
+    "password": (marks.PASSWORD,),
+    "access token": (f"Bearer {'.'.join(('eyJhbGciOiJIUzI1NiJ9', 'eyJpc3MiOiJyYWlseWFyZCJ9', 'c' * 43))}",),
+    "session secret": (f"__Host-railyard=ses_{'0' * 26}.{'s' * 43}; theme=dark",),
     "email": (
         marks.EMAIL,
         "any.one+x@canary.example",
@@ -251,6 +256,87 @@ def test_a_mark_in_a_zip_file_is_found(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "code.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("settings.py", f"KEY = '{API_KEY}'")
     assert [find.where for find in search.in_files(tmp_path, SECRETS)] == ["code.zip/settings.py"]
+
+
+# -- a stack -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "kinds"),
+    [
+        ("state/sqs.json", API_KEY, {"API key"}),
+        ("state/sqs.json", marks.EMAIL, {"email"}),
+        ("state/cloudwatch_logs.json", f"{API_KEY} {marks.EMAIL}", {"API key", "email"}),
+        ("logs/emulator.log", f"{marks.WEBHOOK_SECRET} {marks.EMAIL} success@sim", {"webhook secret", "email", "VPA"}),
+        ("run.log", f"{API_KEY} {marks.WEBHOOK_SECRET}", set()),
+        ("run.log", "4242424242424242 rzp_test_secret", {"card number", "provider's credential"}),
+        ("state/bank.pickle", f"{marks.EMAIL} rzp_test_secret", set()),
+        ("state/bank.pickle", "4242424242424242", {"card number"}),
+        ("seed.json", API_KEY, set()),
+        ("anything/else", API_KEY, {"API key"}),
+    ],
+)  # fmt: skip
+def test_what_a_stopped_stack_leaves_is_searched_for_what_must_not_be_there(
+    tmp_path: Path, name: str, text: str, kinds: set[str]
+) -> None:
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text(json.dumps({"note": f"see {text}"}))
+    assert {find.kind for find in in_home(tmp_path)} == kinds
+
+
+def _plant_row(text: str) -> None:
+    aws.create_tables()
+    item: dict[str, Any] = {"pk": {"S": "p"}, "sk": {"S": "s"}, "body": {"B": zlib.compress(text.encode())}}
+    boto3.client("dynamodb").put_item(TableName=f"{aws.PREFIX}-guards", Item=item)
+
+
+def _plant_message(text: str) -> None:
+    client = boto3.client("sqs", "us-east-1")
+    url = client.create_queue(QueueName="a-dlq", Attributes={"ReceiveMessageWaitTimeSeconds": "20"})["QueueUrl"]
+    for number in range(25):
+        client.send_message(QueueUrl=url, MessageBody=text if number == 24 else "nothing")
+
+
+def _plant_object(text: str) -> None:
+    client = boto3.client("s3", region_name="us-east-1")
+    client.create_bucket(Bucket="a-bucket")
+    client.put_object(Bucket="a-bucket", Key="a", Body=gzip.compress(text.encode()))
+
+
+def _plant_execution(text: str) -> None:
+    client = boto3.client("stepfunctions", "us-east-1")
+    definition = json.dumps({"StartAt": "A", "States": {"A": {"Type": "Succeed"}}})
+    role = "arn:aws:iam::123456789012:role/a"
+    machine = client.create_state_machine(name="a", definition=definition, roleArn=role)["stateMachineArn"]
+    client.start_execution(stateMachineArn=machine, name="pay_1-1", input=json.dumps({"note": text}))
+
+
+def _plant_log_event(text: str) -> None:
+    client = boto3.client("logs", "us-east-1")
+    client.create_log_group(logGroupName="/aws/lambda/a")
+    client.create_log_stream(logGroupName="/aws/lambda/a", logStreamName="1")
+    event = {"timestamp": int(time.time() * 1000), "message": text}
+    client.put_log_events(logGroupName="/aws/lambda/a", logStreamName="1", logEvents=[event])
+
+
+@pytest.mark.parametrize("planted", ["4242424242424242", API_KEY])
+@pytest.mark.parametrize(
+    ("service", "plant"),
+    [
+        ("rows", _plant_row), ("messages", _plant_message), ("objects", _plant_object), ("executions", _plant_execution),
+        ("log events", _plant_log_event),
+    ],
+)  # fmt: skip
+def test_a_mark_in_a_service_is_found(
+    monkeypatch: pytest.MonkeyPatch, service: str, plant: Callable[[str], None], planted: str
+) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with mock_aws():
+        plant(f"see {planted} here")
+        search_of_it = StackSearch(None)
+        kinds = {find.kind for find in search_of_it.finds()}
+    assert kinds == {"card number" if planted.isdigit() else "API key"}
+    assert search_of_it.looked_at[service] > 0
 
 
 # -- the log -------------------------------------------------------------------------------------------

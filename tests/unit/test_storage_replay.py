@@ -259,11 +259,15 @@ def from_wire(kind: str, stored: dict[str, Any]) -> Model:
         "alert": items.AlertItem,
         "change": items.ChangeItem,
     }
-    table = {"idempotency": items.GuardsItem, "mark": items.GuardsItem, "slot": items.GuardsItem,
-             "token": items.GuardsItem, "window": items.GuardsItem, "risk": items.MerchantsItem,
-             "routing": items.MerchantsItem,
-             "api key": items.MerchantsItem, "settings": items.MerchantsItem, "account": items.MerchantsItem,
-             "account owner": items.MerchantsItem}  # fmt: skip
+    table = {
+        **dict.fromkeys(
+            ("idempotency", "mark", "slot", "token", "window", "session", "tries", "bucket"), items.GuardsItem
+        ),
+        **dict.fromkeys(
+            ("risk", "routing", "api key", "api key entry", "settings", "account", "account owner", "profile",
+             "merchant row", "origin", "user", "email", "audit", "platform"), items.MerchantsItem,
+        ),
+    }  # fmt: skip
     return base.get(kind, table.get(kind, items.PaymentsItem)).from_raw_data(raw)
 
 
