@@ -139,6 +139,8 @@ class Stack:
             "merchant_id": seeded["merchant_id"],
             "secret_key": seeded["secret_key"],
             "webhook_secret": seeded["webhook_secret"],
+            "owner_email": seeded["owner_email"],
+            "owner_password": seeded["owner_password"],
             "payment_id": payment_id,
         }
         _write_private(self._local_json, json.dumps(document, indent=2) + "\n")
@@ -269,6 +271,7 @@ Railyard is up.
 
   API            {url}           key {seeded["secret_key"]}
   contract       {url}/openapi.json
+  the owner      {seeded["owner_email"]}     password {seeded["owner_password"]}
   the payment    curl -s {url}/v1/payments/{payment_id}/events -u {seeded["secret_key"]}:
   webhooks       {stack.settings.merchant_url}/received     secret {seeded["webhook_secret"]}
   bank's record  {stack.settings.sandbox_url}/_truth

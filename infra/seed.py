@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, TypedDict
 
 import boto3
 
+from chalicelib.domain import passwords
 from chalicelib.domain.audit import SYSTEM, entry
 from chalicelib.domain.ids import new_id
 from chalicelib.domain.merchant import Account, Merchant
 from chalicelib.domain.model import Tenant
+from chalicelib.domain.people import User
 from chalicelib.domain.risk import RiskRules
 from chalicelib.domain.routing_rules import RoutingSettings, Rule, When
 from chalicelib.domain.velocity import Limit
@@ -27,6 +29,7 @@ from chalicelib.providers.http import UrllibHttpClient
 from chalicelib.storage.cache import Cache
 from chalicelib.storage.keys import Keys, new_key
 from chalicelib.storage.merchants import Merchants
+from chalicelib.storage.people import People, next_version
 from chalicelib.storage.rule_books import RISK, ROUTING
 from chalicelib.storage.vault import Vault
 from chalicelib.wiring import now
@@ -45,6 +48,8 @@ _LIMITS = tuple(
     for dimension in ("card", "customer", "ip", "device")
     for kind in ("payment", "decline")
 )
+OWNER = "owner@demo.example"
+_PASSWORD_COST = 14  # as config's local profile
 _PREMIUM_WHEN = When(currencies=frozenset({"INR"}), above=10_000_00)
 # By the bank's names of providers. The others take what names them: metadata {"provider": "stripe"}.
 _PREMIUM = ("razorpay", "simulator", "simulator_b")
@@ -66,6 +71,8 @@ class Seeded(TypedDict):
     merchant_id: str
     secret_key: str
     webhook_secret: str
+    owner_email: str
+    owner_password: str
     accounts: list[SeededAccount]
 
 
@@ -110,7 +117,8 @@ def _rules(names: Sequence[str]) -> tuple[Rule, ...]:
 
 def seed(wish: Wish) -> Seeded:
     """Write the merchant and return it."""
-    merchants = Merchants(wish["prefix"], Vault(boto3.client("kms"), wish["credentials_key_id"]), now, ttl=0)
+    vault = Vault(boto3.client("kms"), wish["credentials_key_id"])
+    merchants = Merchants(wish["prefix"], vault, now, ttl=0)
     keys = Keys(wish["prefix"], Cache(now, 0))
     before = wish["before"]
     if before is not None and keys.authenticate(before["secret_key"], now()) is None:
@@ -142,6 +150,8 @@ def seed(wish: Wish) -> Seeded:
         "merchant_id": tenant.merchant_id,
         "secret_key": secret_key,
         "webhook_secret": webhook_secret,
+        "owner_email": OWNER,
+        "owner_password": _owner_password(wish, vault, tenant, before),
         "accounts": [
             {
                 "sandbox_id": settings.id,
@@ -152,6 +162,25 @@ def seed(wish: Wish) -> Seeded:
             for settings in providers
         ],
     }
+
+
+def _owner_password(wish: Wish, vault: Vault, tenant: Tenant, before: Seeded | None) -> str:
+    """The password of the merchant's owner: what it was, or a new one."""
+    if before is not None and before.get("owner_password"):
+        return before["owner_password"]
+    people, made = People(wish["prefix"], vault, Cache(now, 0)), now()
+    password = secrets.token_urlsafe(18)
+    hashed = passwords.hashed(password, _PASSWORD_COST)
+    line = entry(tenant.merchant_id, "user.invited", tenant.merchant_id, SYSTEM, made, after={"role": "owner"})
+    known = people.user_of_email(OWNER)
+    if known is not None and known.merchant_id == tenant.merchant_id:  # of a run that was interrupted
+        people.change(next_version(known, made, password=hashed), line)
+    else:
+        owner = User(
+            tenant.merchant_id, new_id("usr", made), OWNER, "owner", "active", made, made, "Demo owner", hashed
+        )
+        people.add(owner, line)
+    return password
 
 
 def _new_secret_key(keys: Keys, tenant: Tenant) -> str:

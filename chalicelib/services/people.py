@@ -27,10 +27,12 @@ from chalicelib.storage.store import Stale
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from datetime import datetime
 
     from chalicelib.domain.access import Caller, Plan, Role
     from chalicelib.domain.audit import Actor
     from chalicelib.services.kit import Kit
+    from chalicelib.storage.people import People
 
 _RACES = 10
 _SEPARATOR = "/"
@@ -84,7 +86,7 @@ def invite(kit: Kit, caller: Caller, email: str, role: Role, name: str | None, *
     user = User(
         caller.tenant.merchant_id, ids.new_id("usr", now), canonical_email(email), role, "invited", now, now, name
     )
-    user, token = _with_token(kit, user, kit.settings.invite_ttl)
+    user, token = _with_token(user, now, kit.settings.invite_ttl)
     line = audit.entry(user.merchant_id, "user.invited", user.id, by, now, after={"role": role})
     try:
         kit.people.add(user, line)
@@ -93,12 +95,15 @@ def invite(kit: Kit, caller: Caller, email: str, role: Role, name: str | None, *
     return user, token
 
 
-def make_operator(kit: Kit, email: str, name: str | None) -> tuple[User, str]:
-    """Add somebody of the platform itself; only whoever may write the table can ask for it. Raises EmailTaken."""
-    now = kit.now()
-    user = User(PLATFORM, ids.new_id("usr", now), canonical_email(email), "platform", "invited", now, now, name)
-    user, token = _with_token(kit, user, kit.settings.invite_ttl)
-    kit.people.add(user, audit.entry(PLATFORM, "user.invited", user.id, audit.SYSTEM, now, after={"role": "platform"}))
+def appoint(people: People, merchant_id: str, email: str, now: datetime, seconds: float) -> tuple[User, str]:
+    """Add an owner of a merchant, or somebody of the platform itself (``PLATFORM``); raises EmailTaken.
+
+    No route leads here: only whoever may write the table can ask for it. The token works for ``seconds``.
+    """
+    role: Role = "platform" if merchant_id == PLATFORM else "owner"
+    user = User(merchant_id, ids.new_id("usr", now), canonical_email(email), role, "invited", now, now)
+    user, token = _with_token(user, now, seconds)
+    people.add(user, audit.entry(merchant_id, "user.invited", user.id, audit.SYSTEM, now, after={"role": role}))
     return user, token
 
 
@@ -165,11 +170,11 @@ def _noted(user: User) -> dict[str, Any]:
 # -- passwords -------------------------------------------------------------------------------------
 
 
-def _with_token(kit: Kit, user: User, seconds: float) -> tuple[User, str]:
+def _with_token(user: User, now: datetime, seconds: float) -> tuple[User, str]:
     secret = secrets.token_urlsafe(32)
     text = _SEPARATOR.join((user.merchant_id, user.id, secret))
     token = base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-    return replace(user, invite=hash_of(secret), invite_until=kit.now() + timedelta(seconds=seconds)), token
+    return replace(user, invite=hash_of(secret), invite_until=now + timedelta(seconds=seconds)), token
 
 
 def reset(kit: Kit, caller: Caller, user_id: str, *, by: Actor) -> tuple[User, str]:
@@ -184,7 +189,8 @@ def reset(kit: Kit, caller: Caller, user_id: str, *, by: Actor) -> tuple[User, s
         _check_giving(caller, user.role)
         if user.status == "disabled":
             raise StateConflict("user_disabled", "They have been sent away. Let them back in first.")
-        made, token = _with_token(kit, user, kit.settings.reset_ttl if user.password else kit.settings.invite_ttl)
+        seconds = kit.settings.reset_ttl if user.password else kit.settings.invite_ttl
+        made, token = _with_token(user, kit.now(), seconds)
         return {"invite": made.invite, "invite_until": made.invite_until}
 
     user = _change(kit, caller.tenant.merchant_id, user_id, "user.reset_asked", by, decide)

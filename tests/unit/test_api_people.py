@@ -363,7 +363,8 @@ def test_a_wrong_origin_is_refused_by_place(api: Api, owner: str, origin: str) -
 
 
 def test_a_platforms_person_is_made_where_the_table_can_be_written(api: Api) -> None:
-    user, token = people.make_operator(api.world.kit, "Op@platform.example", "Op")
+    kit = api.world.kit
+    user, token = people.appoint(kit.people, PLATFORM, "Op@platform.example", kit.now(), 60)
     assert set_password(api, token).status == 200
     assert user.role == "platform"
     login = {"email": "op@platform.example", "password": PASSWORD}
