@@ -23,6 +23,7 @@ from chalicelib.api import (
     tokens,
     webhooks,
 )
+from chalicelib.web import pages
 
 app = Chalice(app_name="railyard")
 
@@ -43,6 +44,7 @@ for blueprint in (
     audit.api,
     platform.api,
     webhooks.api,
+    pages.api,
     workflow.tasks,
     workers.workers,
 ):

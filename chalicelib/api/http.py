@@ -60,6 +60,8 @@ _IDS: Mapping[str, tuple[re.Pattern[str], str]] = {
     "key_id": (re.compile(f"key_{_ULID}"), "key_not_found"),
     "user_id": (re.compile(f"usr_{_ULID}"), "user_not_found"),
     "merchant_id": (re.compile("mer_[0-9A-Za-z]{1,64}"), "merchant_not_found"),
+    "version": (re.compile("[0-9a-f]{16}"), "not_found"),
+    "name": (re.compile("[a-z0-9-]{1,64}[.][a-z0-9]{1,8}"), "not_found"),
 }
 
 
@@ -275,7 +277,8 @@ def _answer(
     except Exception:  # noqa: BLE001 - the last line: whatever it is becomes a 500, logged with its traceback
         logger.exception("%s %s failed", request.method, route.path)
         response = _refusal(internal_error(), request_id)
-    response.headers |= {**browsers.SECURITY, REQUEST_ID: request_id, **_rate_headers(call.taken), **_shared(call)}
+    own = {REQUEST_ID: request_id, **_rate_headers(call.taken), **_shared(call)}
+    response.headers = {**browsers.SECURITY, **response.headers, **own}
     if request.method == "HEAD":
         response.body = ""
     _record(call, response.status_code, ids, (time.perf_counter() - started) * 1000)

@@ -79,6 +79,12 @@ def open_page_session(call: Call, body: inputs.LoginIn) -> Reply:
     return Reply(people_views.page_session(cookie), headers={"Set-Cookie": value})
 
 
+@api.route("/v1/auth/session", scope="profile:read", response="PageSession")
+def get_page_session(call: Call) -> Reply:
+    """Get the session of the cookie that asks, with the token that its changes need."""
+    return Reply(people_views.page_session(sessions.opened(call.kit, call.who)))
+
+
 @api.route("/v1/auth/session", methods=["DELETE"], scope="profile:write", response="SignedOut")
 def close_page_session(call: Call) -> Reply:
     """Sign a browser out: ends the session that asks, and takes its cookie away."""

@@ -262,6 +262,15 @@ def caller_of_cookie(kit: Kit, value: str, mode: Mode) -> Caller:
     return _caller(kit, session, mode)
 
 
+def opened(kit: Kit, caller: Caller) -> Cookie:
+    """The session that a page's caller has, without its secret; raises Unauthenticated for a caller without a page."""
+    session = kit.people.session_now(caller.session_id or "")
+    user = kit.people.user_now(caller.tenant.merchant_id, caller.id)
+    if session is None or session.kind != "cookie" or user is None:
+        raise Unauthenticated("unauthorized", "This is for pages: there is no session's cookie.")
+    return Cookie(user, "", csrf_of(kit, session.id), session.expires_at, session.id)
+
+
 def close_page(kit: Kit, value: str) -> None:
     """End the session of a cookie, if it is one."""
     session_id, _, secret = value.partition(".")

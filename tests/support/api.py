@@ -138,11 +138,15 @@ class Api:
             raw = body if isinstance(body, bytes) else json.dumps(body).encode()
             if "content-type" not in names:
                 sent["Content-Type"] = "application/json"
-        response: HTTPResponse = self._client.http.request(method, path, headers=sent, body=raw)
+        response = self.raw(method, path, sent, raw)
         answer = Answer(response.status_code, {k.lower(): v for k, v in response.headers.items()}, response.body)
         if method != "HEAD":
             check_shape(answer)
         return answer
+
+    def raw(self, method: str, path: str, headers: Mapping[str, str] | None = None, body: bytes = b"") -> HTTPResponse:
+        """What the gateway answers, unchecked: its own refusals have not our shape here."""
+        return self._client.http.request(method, path, headers=dict(headers or {}), body=body)
 
     def get(self, path: str, **kwargs: Any) -> Answer:
         return self.request("GET", path, **kwargs)

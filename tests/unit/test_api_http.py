@@ -40,6 +40,8 @@ def concrete(path: str) -> str:
         "user_id": "usr_" + "0" * 26,
         "merchant_id": "mer_nobody",
         "customer_id": CUSTOMER_ID,
+        "version": "0" * 16,
+        "name": "style.css",
     }
     return path.format(**ids)
 
@@ -48,7 +50,7 @@ def scope_of(path: str, method: str) -> str | None:
     """The scope that a route declares; for a method that it does not take, any other one's."""
     found = [route for route in routes() if route.path == path]
     same = [route for route in found if route.method == method.replace("HEAD", "GET")]
-    return (same or found)[0].scope
+    return (same or found)[0].scope if found else None  # pages are in no document
 
 
 # -- authentication --------------------------------------------------------------------------------
