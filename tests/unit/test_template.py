@@ -258,6 +258,16 @@ def test_every_consumer_may_read_its_queue(template: dict[str, Any]) -> None:
         assert any(resource["Fn::Sub"].endswith(f":{name}") for row in allowed for resource in row["Resource"]), file
 
 
+@pytest.mark.parametrize("name", ["api", "attempt", "resolve", "park", "operate", "ingest"])
+def test_who_reads_payments_may_open_what_is_sealed_in_them(name: str) -> None:
+    """Under the merchant's look-up key, which lies in the merchants table and opens with KMS."""
+    mine = [row for file, row in statements() if file == f"policy-{name}.json"]
+    readable = [json.dumps(row["Resource"]) for row in mine if "dynamodb:Query" in row["Action"]]
+    assert any("-payments" in text for text in readable)
+    assert any("-merchants" in text for text in readable)
+    assert any("kms:Decrypt" in row["Action"] for row in mine)
+
+
 def test_only_the_api_seals_secrets_and_writes_accounts_and_project_ends_experiments() -> None:
     may: dict[str, set[str]] = {}
     for file, statement in statements():
