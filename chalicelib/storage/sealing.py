@@ -1,8 +1,8 @@
 """What customers entrust to a merchant, sealed before it is stored or queued: AES-256-GCM.
 
 The merchant's look-up key, which KMS has opened with the settings, is the root; see docs/decisions/0022. Each
-object has a key of its own, so that no key ever meets as many random nonces as make two of them alike. What
-was sealed opens only for the same tenant, purpose and object.
+object has a key of its own, so that no key meets as many random nonces as make two of them alike (2 to the 32nd
+power, NIST SP 800-38D). What was sealed opens only for the same tenant, purpose and object.
 """
 
 from __future__ import annotations

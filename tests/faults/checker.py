@@ -392,13 +392,16 @@ def ends_as_expected(evidence: Evidence) -> Iterator[str]:
 
 
 def no_secret_is_stored(evidence: Evidence) -> Iterator[str]:
+    """Neither the merchant's secrets nor a customer's contact details."""
     secrets = [WEBHOOK_SECRET.removeprefix("whsec_")]
     for settings in evidence.world.bank.settings.values():
         declared = evidence.world.kit.provider(settings.personality).connection.credentials
         secret = {credential.name for credential in declared if credential.secret}
         secrets += [settings.webhook_secret, *(v for name, v in settings.credentials.items() if name in secret)]
+    secrets += ["a@example.com", "@sim"]  # the customers of all scenarios
     stored = repr([list(table.items()) for table in evidence.world.dynamo.tables.values()])
-    yield from (f"{secret} lies in a table" for secret in secrets if secret in stored)
+    queued = repr(evidence.world.sent)
+    yield from (f"{secret} lies in a table or a queue" for secret in secrets if secret in stored or secret in queued)
 
 
 def nothing_unforeseen(evidence: Evidence) -> Iterator[str]:
@@ -417,7 +420,7 @@ def counted_once(evidence: Evidence) -> Iterator[str]:
     owed: Counter[str] = Counter()
     late: Counter[str] = Counter()  # attempts whose decline was taken back since
     for payment in evidence.payments.values():
-        if "email" not in json.loads(payment.row.get("customer", "{}")):
+        if "customer_key" not in payment.row:  # there is one for whoever has an email or a number
             continue
         if json.loads(payment.row["risk"])["decision"] != "block":
             owed[payment.row["id"][-12:]] += 1

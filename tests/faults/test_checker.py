@@ -110,7 +110,7 @@ FALSIFIED: dict[str, tuple[Callable[[Play], object], ...]] = {
     "webhooks_are_signed": (_unsigned,),
     "every_event_delivered": (lambda p: p.world.inbox.clear(), lambda p: p.world.inbox.pop()),
     "deliveries_are_done": (lambda p: _set(p, "deliveries", "dlv#", status="pending"),),
-    "answers_stand": (lambda p: _drop(p, "guards", "idem"), lambda p: p.bodies["key-1"].append(b"{}")),
+    "answers_stand": (lambda p: _drop(p, "guards", "idem"), lambda p: p.bodies["mer_01TEST/test/key-1"].append(b"{}")),
     "every_effect_was_asked_for": (lambda p: p.answers.pop(), lambda p: p.answers.append(p.answers[0])),
     "queues_are_empty": (
         lambda p: p.world.dead.append(("deliveries", p.world.new_message("{}"))),
@@ -126,7 +126,11 @@ FALSIFIED: dict[str, tuple[Callable[[Play], object], ...]] = {
         lambda p: _set(p, "payments", "a#att#", route=_route(p, chosen="acct_razorpay")),
         lambda p: _set(p, "payments", "a#att#", route=_route(p, order=["acct_payu", "acct_simulator"], skipped={})),
     ),
-    "no_secret_is_stored": (lambda p: _set(p, "payments", "evt#", data='{"key": "rzp_test_secret"}'),),
+    "no_secret_is_stored": (
+        lambda p: _set(p, "payments", "evt#", data='{"key": "rzp_test_secret"}'),
+        lambda p: _set(p, "payments", "a#payment", customer='{"email": "a@example.com"}'),
+        lambda p: p.world.sent.append(("provider-events", '{"vpa": "success@sim"}')),
+    ),
     "nothing_unforeseen": (lambda p: p.world.errors.append(("relay", KeyError("x"))),),
 }
 

@@ -260,6 +260,16 @@ def test_every_consumer_may_read_its_queue(template: dict[str, Any]) -> None:
         assert any(resource["Fn::Sub"].endswith(f":{name}") for row in allowed for resource in row["Resource"]), file
 
 
+@pytest.mark.parametrize("name", ["api", "attempt", "resolve", "park", "operate", "ingest"])
+def test_who_reads_payments_may_open_what_is_sealed_in_them(name: str) -> None:
+    """Under the merchant's look-up key, which lies in the merchants table and opens with KMS."""
+    mine = [row for file, row in statements() if file == f"policy-{name}.json"]
+    readable = [json.dumps(row["Resource"]) for row in mine if "dynamodb:Query" in row["Action"]]
+    assert any("-payments" in text for text in readable)
+    assert any("-merchants" in text for text in readable)
+    assert any("kms:Decrypt" in row["Action"] for row in mine)
+
+
 # What each function may write or send: the whole list, so that whoever adds to a policy adds here, and is asked why.
 WRITES: dict[str, dict[str, str]] = {
     "api": {
