@@ -103,13 +103,14 @@ def row_texts(item: Mapping[str, Any]) -> Iterator[str]:
 
 
 def world_texts(world: World) -> Iterator[tuple[str, str]]:
-    """All that a world has stored, queued or given up, with where it lies."""
+    """All that a world has stored, ever queued, or given up, with where it lies."""
     for name, table in world.dynamo.tables.items():
         for item in table.items():
             for text in row_texts(item):
                 yield name, text
     for name, queue in world.queues.items():
         yield from ((name, message.body) for message in queue)
+    yield from world.sent
     yield from (("dead letters", message.body) for _, message in world.dead)
     yield from (("executions", f"{one.name} {one.data} {one.history}") for one in world.executions.values())
 

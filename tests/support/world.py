@@ -175,6 +175,7 @@ class World:
     traffic: list[tuple[str, dict[str, Any], dict[str, Any]]] | None = None  # DynamoDB's, if it is to be kept
     stream: list[dict[str, Any]] = field(default_factory=list)
     queues: dict[str, list[Message]] = field(default_factory=lambda: {name: [] for name in _QUEUES})
+    sent: list[tuple[str, str]] = field(default_factory=list)  # every message that ever lay in a queue
     dead: list[tuple[str, Message]] = field(default_factory=list)
     sent: list[tuple[str, str]] = field(default_factory=list)  # every message there has been, with its queue
     executions: dict[str, Execution] = field(default_factory=dict)
@@ -371,6 +372,7 @@ class World:
     def _play_SendMessageBatch(self, body: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         queue = body["QueueUrl"].rsplit("/", 1)[1]
         for entry in body["Entries"] if queue not in self.discarded else ():
+            self.sent.append((queue, entry["MessageBody"]))
             visible_at = self.clock.time + entry.get("DelaySeconds", 0)
             self.queues[queue].append(Message(self._id("msg"), entry["MessageBody"], visible_at))
             self.sent.append((queue, entry["MessageBody"]))

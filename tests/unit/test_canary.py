@@ -176,6 +176,14 @@ def test_a_mark_in_a_message_is_found(world: World, kind: str, planted: str) -> 
     world.dead.clear()
 
 
+def test_a_mark_in_a_message_that_was_consumed_is_found(world: World) -> None:
+    entries = [{"Id": "0", "MessageBody": json.dumps({"note": API_KEY})}]
+    world._play_SendMessageBatch({"QueueUrl": "https://queue.test/deliveries", "Entries": entries})
+    world.queues["deliveries"].clear()
+    assert kinds(world) == {("API key", "deliveries")}
+    world.sent.clear()
+
+
 def test_a_mark_in_an_execution_is_found(world: World) -> None:
     world._play_StartExecution({"name": "pay_1-1", "input": json.dumps({"note": API_KEY})})
     assert kinds(world) == {("API key", "executions")}
