@@ -27,11 +27,12 @@ test-crash: $(READY) ## Kill workers under 100 payments, stop and start under 50
 test-dynamodb-local: $(READY) ## The storage contract on Amazon's DynamoDB Local (needs Java 17 and mvn)
 	@$(BIN)/python -m infra.dynamodb_local
 
-check: $(READY) ## Lint, types, import rules, template
+check: $(READY) ## Lint, types, import rules, OpenAPI document, template
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m infra.openapi --check
 	@$(BIN)/python -m infra.deploy local --package-only
 	@$(BIN)/cfn-lint .railyard/build/local/out/template.json
 

@@ -23,6 +23,7 @@ from chalicelib import wiring
 from chalicelib.api import auth, browsers, idempotency, parsing
 from chalicelib.api.problems import CONTENT_TYPE, Refused, internal_error, problem_headers, problem_text
 from chalicelib.api.schemas import NoQuery
+from chalicelib.domain import cards
 from chalicelib.domain.access import PLAN_LIMITS
 from chalicelib.domain.audit import Actor
 from chalicelib.domain.errors import NotFoundError, RailyardError, RateLimited
@@ -370,7 +371,10 @@ def _response(reply: Reply, status: int) -> Response:
 def _record(call: Call, status: int, ids: Mapping[str, str], milliseconds: float) -> None:
     """One line and one metric per request: no bodies, no query, no headers."""
     method, path = call.request.method, call.route.path
-    known: dict[str, Any] = {name: value for name, value in ids.items() if _IDS[name][0].fullmatch(value)}
+    # What has the form of an id may still be anything: a card number in its place must not be written down.
+    known: dict[str, Any] = {
+        name: value for name, value in ids.items() if _IDS[name][0].fullmatch(value) and not cards.has_number(value)
+    }
     by = call.caller.id if call.caller else None
     logger.info("request", method=method, route=path, status=status, ms=round(milliseconds, 1), by=by, **known)
     metric("ApiLatency", milliseconds, "Milliseconds", route=f"{method} {path}", status=str(status))

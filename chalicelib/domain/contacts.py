@@ -59,7 +59,7 @@ def _all(_: str) -> str:
 
 
 def _email(value: str) -> str:
-    """``asha@example.com`` is ``a•••@example.com``."""
+    """``ab@host`` is ``a•••@host``."""
     name, _, host = value.rpartition("@")
     return f"{name[:1]}{_DOTS}@{host}"
 

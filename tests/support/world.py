@@ -177,7 +177,6 @@ class World:
     queues: dict[str, list[Message]] = field(default_factory=lambda: {name: [] for name in _QUEUES})
     sent: list[tuple[str, str]] = field(default_factory=list)  # every message that ever lay in a queue
     dead: list[tuple[str, Message]] = field(default_factory=list)
-    sent: list[tuple[str, str]] = field(default_factory=list)  # every message there has been, with its queue
     executions: dict[str, Execution] = field(default_factory=dict)
     rival: Callable[[], None] | None = None
     lose_starts: int = 0  # so many workflow starts are refused
@@ -375,7 +374,6 @@ class World:
             self.sent.append((queue, entry["MessageBody"]))
             visible_at = self.clock.time + entry.get("DelaySeconds", 0)
             self.queues[queue].append(Message(self._id("msg"), entry["MessageBody"], visible_at))
-            self.sent.append((queue, entry["MessageBody"]))
         return {
             "Successful": [{"Id": entry["Id"], "MessageId": "m", "MD5OfMessageBody": ""} for entry in body["Entries"]]
         }
