@@ -49,10 +49,11 @@ def headers_of(prepared: requests.PreparedRequest, credentials: str) -> dict[str
     return {**{name: str(value) for name, value in prepared.headers.items()}, "Authorization": f"Bearer {credentials}"}
 
 
-def play(operation: Any, send: Any, ids: Mapping[str, str], examples: int) -> int:
+def play(operation: Any, send: Any, ids: Mapping[str, str], examples: int, body: Any = None) -> int:
     """Ask as the operation's schema says, and against it, so many times each; raises what a check finds wrong.
 
-    ``send`` takes a prepared request and the scope that it needs. Returns how many requests there were.
+    ``send`` takes a prepared request and the scope that it needs; ``ids`` are of objects that are there, ``body`` is a
+    good one that chance would not find. Returns how many requests there were.
     """
     asked = 0
     scope = operation.definition.raw.get("x-required-scope")
@@ -69,6 +70,10 @@ def play(operation: Any, send: Any, ids: Mapping[str, str], examples: int) -> in
             if is_real and case.path_parameters:
                 known = {name: ids[name] for name in case.path_parameters if name in ids}
                 case.path_parameters = {**case.path_parameters, **known}
+            if mode is GenerationMode.POSITIVE and case.headers and "Idempotency-Key" in case.headers:
+                case.headers["Idempotency-Key"] = f"contract-{asked}"
+            if mode is GenerationMode.POSITIVE and body is not None and is_real % 2:
+                case.body = body
             prepared = requests.Request(**case.as_transport_kwargs(base_url=BASE)).prepare()
             status, headers, body = send(prepared, scope)
             asked += 1

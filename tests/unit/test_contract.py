@@ -11,7 +11,7 @@ from chalicelib.api.openapi import build, routes
 from infra import openapi
 from tests.support import contract
 from tests.support.access import make_user
-from tests.support.api import CARD, ORDER, Api, api_fixture
+from tests.support.api import CARD, ORDER, PAYMENT, Api, api_fixture
 from tests.support.world import TENANT
 
 if TYPE_CHECKING:
@@ -19,6 +19,13 @@ if TYPE_CHECKING:
 
     import requests
 
+# Good requests of the operations whose schema says less than there is to know.
+BODIES: dict[str, Any] = {
+    "create_order": ORDER, "create_payment": PAYMENT, "create_token": CARD, "simulate_routing": PAYMENT,
+    "create_refund": {"amount": 1}, "resolve_payment": {"outcome": "failed", "note": "n"},
+    "set_provider_breaker": {"method": "upi", "state": "auto", "reason": "r"},
+    "create_api_key": {"name": "k", "type": "publishable"}, "change_merchant": {"origins": ["https://shop.example"]},
+}  # fmt: skip
 api = api_fixture("module")
 DOCUMENT = build(contract.BASE)
 OPERATIONS = dict(contract.operations(DOCUMENT))
@@ -51,7 +58,7 @@ def test_every_answer_is_one_that_the_document_promises(api: Api, ids: dict[str,
         said = api.raw(str(prepared.method), prepared.path_url, headers, contract.body_of(prepared))
         return said.status_code, {str(key): str(value) for key, value in said.headers.items()}, said.body
 
-    assert contract.play(OPERATIONS[name], send, ids, EXAMPLES) >= 1
+    assert contract.play(OPERATIONS[name], send, ids, EXAMPLES, BODIES.get(name)) >= 1
 
 
 # -- the document in the repository ----------------------------------------------------------------
