@@ -49,41 +49,46 @@ def headers_of(prepared: requests.PreparedRequest, credentials: str) -> dict[str
     return {**{name: str(value) for name, value in prepared.headers.items()}, "Authorization": f"Bearer {credentials}"}
 
 
-def play(operation: Any, send: Any, ids: Mapping[str, str], examples: int, body: Any = None) -> int:
+def play(operation: Any, send: Any, ids: Mapping[str, str], examples: int, good: Any = None) -> int:
     """Ask as the operation's schema says, and against it, so many times each; raises what a check finds wrong.
 
-    ``send`` takes a prepared request and the scope that it needs; ``ids`` are of objects that are there, ``body`` is a
-    good one that chance would not find. Returns how many requests there were.
+    ``send`` takes a prepared request and the scope that it needs; ``ids`` are of objects that are there, ``good`` is a
+    body that chance would not find. Returns how many requests there were.
     """
+    return sum(
+        _play(operation, mode, send, ids, examples, good if mode is GenerationMode.POSITIVE else None)
+        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
+    )
+
+
+def _play(operation: Any, mode: GenerationMode, send: Any, ids: Mapping[str, str], examples: int, good: Any) -> int:
     asked = 0
     scope = operation.definition.raw.get("x-required-scope")
-    for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
-        strategy = operation.as_strategy(generation_mode=mode)
 
-        @settings(
-            max_examples=examples, derandomize=True, database=None, deadline=None, phases=[Phase.generate],
-            suppress_health_check=list(HealthCheck),
-        )  # fmt: skip
-        @given(case=strategy, is_real=st.integers(0, 3))
-        def ask(case: Any, is_real: int) -> None:
-            nonlocal asked
-            if is_real and case.path_parameters:
-                known = {name: ids[name] for name in case.path_parameters if name in ids}
-                case.path_parameters = {**case.path_parameters, **known}
-            if mode is GenerationMode.POSITIVE and case.headers and "Idempotency-Key" in case.headers:
-                case.headers["Idempotency-Key"] = f"contract-{asked}"
-            if mode is GenerationMode.POSITIVE and body is not None and is_real % 2:
-                case.body = body
-            prepared = requests.Request(**case.as_transport_kwargs(base_url=BASE)).prepare()
-            status, headers, body = send(prepared, scope)
-            asked += 1
-            case.validate_response(_response(prepared, status, headers, body), checks=CHECKS)
+    @settings(
+        max_examples=examples, derandomize=True, database=None, deadline=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(case=operation.as_strategy(generation_mode=mode), chance=st.integers(0, 3))
+    def ask(case: Any, chance: int) -> None:
+        nonlocal asked
+        if chance and case.path_parameters:
+            known = {name: ids[name] for name in case.path_parameters if name in ids}
+            case.path_parameters = {**case.path_parameters, **known}
+        if mode is GenerationMode.POSITIVE and case.headers and "Idempotency-Key" in case.headers:
+            case.headers["Idempotency-Key"] = f"contract-{asked}"
+        if good is not None and chance % 2:
+            case.body = good
+        prepared = requests.Request(**case.as_transport_kwargs(base_url=BASE)).prepare()
+        status, headers, answered = send(prepared, scope)
+        asked += 1
+        case.validate_response(_response(prepared, status, headers, answered), checks=CHECKS)
 
-        try:
-            ask()
-        except Exception as error:
-            if type(error).__name__ != "Unsatisfiable":  # there is nothing wrong to be asked of it
-                raise
+    try:
+        ask()
+    except Exception as error:
+        if type(error).__name__ != "Unsatisfiable":  # there is nothing wrong to be asked of it
+            raise
     return asked
 
 
