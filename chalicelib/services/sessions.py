@@ -228,7 +228,7 @@ def refresh(kit: Kit, token: str) -> Tokens:
         raise _over()
     given = hash_of(secret)
     if session.previous is not None and hmac.compare_digest(given, session.previous):
-        kit.people.end(session.id)
+        kit.people.end(session.id, now)
         logger.warning(
             "%s: a refresh token was used twice; its session is ended", session.user_id, user_id=session.user_id
         )
@@ -247,7 +247,7 @@ def refresh(kit: Kit, token: str) -> Tokens:
 
 def log_out(kit: Kit, session_id: str) -> None:
     """End a session: at once here, within a minute elsewhere."""
-    kit.people.end(session_id)
+    kit.people.end(session_id, kit.now())
 
 
 # -- cookies ---------------------------------------------------------------------------------------
@@ -276,7 +276,7 @@ def close_page(kit: Kit, value: str) -> None:
     session_id, _, secret = value.partition(".")
     session = kit.people.session_now(session_id)
     if session is not None and hmac.compare_digest(hash_of(secret), session.secret):
-        kit.people.end(session_id)
+        kit.people.end(session_id, kit.now())
 
 
 def csrf_of(kit: Kit, session_id: str) -> str:

@@ -9,11 +9,12 @@ import zlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pynamodb.exceptions import DoesNotExist
+from pynamodb.exceptions import DoesNotExist, PynamoDBException
 
 from chalicelib.domain.access import KEY_SCOPES, PUBLISHABLE_SCOPES, Caller
 from chalicelib.domain.ids import new_id
 from chalicelib.domain.model import Tenant
+from chalicelib.observability import logger
 from chalicelib.storage import audits
 from chalicelib.storage.items import ApiKeyEntryItem, ApiKeyItem, MerchantsItem, bind
 from chalicelib.storage.page import Page
@@ -119,7 +120,10 @@ class Keys:
         self._used[key.id] = moment
         last = ApiKeyEntryItem.last_used_at
         condition = ApiKeyEntryItem.pk.exists() & (last.does_not_exist() | (last < moment - _USE_SECONDS))
-        change_if(ApiKeyEntryItem(*_entry_key(key.tenant, key.id)), [last.set(round(moment))], condition)
+        try:
+            change_if(ApiKeyEntryItem(*_entry_key(key.tenant, key.id)), [last.set(round(moment))], condition)
+        except PynamoDBException as error:  # the key opens all the same; in an hour it is tried again
+            logger.warning("when %s was used cannot be written down: %s", key.id, error.cause)
 
     def get(self, tenant: Tenant, key_id: str) -> Key | None:
         """A key as it is now; None if the tenant has none of that id."""

@@ -267,10 +267,10 @@ class People:
             item, actions, (SessionItem.secret == session.secret) & (SessionItem.expires_at > round(now.timestamp(), 3))
         )
 
-    def end(self, session_id: str) -> None:
+    def end(self, session_id: str, now: datetime) -> None:
         """End a session. It ends everywhere when no environment remembers it any more."""
         item = SessionItem(f"session/{session_id}", "session")
-        change_if(item, [SessionItem.expires_at.set(0)], SessionItem.pk.exists())
+        change_if(item, [SessionItem.expires_at.set(int(now.timestamp()))], SessionItem.pk.exists())
         self._cache.forget(("session", session_id))
 
     # -- wrong passwords -----------------------------------------------------------------------

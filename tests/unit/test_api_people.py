@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from pydantic import TypeAdapter
+from pynamodb.exceptions import UpdateError
 
 from chalicelib.api import people_outputs
 from chalicelib.domain.access import KEY_SCOPES, may_give
 from chalicelib.domain.people import PLATFORM
 from chalicelib.services import people
+from chalicelib.storage import keys as keys_module
 from chalicelib.storage.cache import Cache
 from chalicelib.storage.keys import Keys, digest_of, new_key
 from tests.support.access import make_key, make_user
@@ -162,6 +165,18 @@ def test_when_a_key_was_last_used_is_known_to_the_hour(api: Api, owner: str) -> 
     api.world.clock.time += 2
     api.get("/v1/payments", key=key["secret"])
     assert api.get(url, key=api.token()).json["last_used_at"] > used
+
+
+def test_a_key_opens_though_nobody_can_write_down_that_it_is_used(
+    api: Api, owner: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = new(api, owner)["secret"]
+
+    def unreachable(*_: object) -> bool:
+        raise UpdateError("throttled", cause=ClientError({"Error": {"Code": "InternalServerError"}}, "UpdateItem"))
+
+    monkeypatch.setattr(keys_module, "change_if", unreachable)
+    assert api.get("/v1/payments", key=key).status == 200
 
 
 def test_keys_are_listed_by_mode_page_by_page(api: Api, owner: str) -> None:

@@ -324,6 +324,16 @@ def test_signing_out_ends_the_session_everywhere_within_a_minute(api: Api, user:
     assert me(api, other["access_token"]).status == 200
 
 
+def test_a_session_that_has_ended_is_deleted_in_time(api: Api, user: User) -> None:
+    """DynamoDB deletes nothing that ended more than five years ago, as the year 1970 did."""
+    given = signed_in(api, user)
+    assert api.request("POST", "/v1/auth/logout", {}, key=given["access_token"]).status == 200
+    session_id = given["refresh_token"].partition(".")[0]
+    rows = api.world.dynamo.tables["railyard-local-guards"].items()
+    (row,) = [row for row in rows if row["pk"]["S"] == f"session/{session_id}"]
+    assert api.world.clock.time - 5 < float(row["expires_at"]["N"]) <= api.world.clock.time
+
+
 def test_a_role_and_being_sent_away_take_effect_within_a_minute(api: Api, user: User) -> None:
     owner = api.token("owner")
     token = signed_in(api, user)["access_token"]
