@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from chalicelib.domain.access import Rate
 
-_SHARE = 20  # of the bucket, that an environment asks for at once: one 20th
+_SHARE = 50  # of the bucket, that an environment asks for at once: one 50th
 _HOLD = SECOND  # in which it must have spent them
 _MAX_KNOWN = 10_000
 _SLACK = 60  # seconds a full bucket's row stays: what is full and what is absent is the same
@@ -83,13 +83,14 @@ class Limits:
             return _refused(limit, known.full_at, now)
         share = max(1, limit.burst // _SHARE)
         wanted = share if buckets.left(known.full_at, now, limit) > limit.burst // 2 else 1
-        for tokens in (wanted, 1):
-            ways = (_from_full, _further) if known.full_at <= now else (_further, _from_full)
-            for way in ways:
-                full_at = way(name, limit, tokens, now)
-                if full_at is not None:
-                    known.full_at, known.held, known.held_until = full_at, tokens - 1, now + _HOLD
-                    return Taken(limit, is_given=True, left=buckets.left(full_at, now, limit) + known.held)
+        # A share is taken from the upper half only, by the write's own condition: however many environments begin at
+        # once, and whatever they think is there, what they hold leaves the lower half to be taken one by one.
+        ways = (_from_full, _further) if known.full_at <= now else (_further, _from_full)
+        for way, tokens in ((ways[0], wanted), (ways[1], 1), (ways[0], 1)):
+            full_at = way(name, limit, tokens, now)
+            if full_at is not None:
+                known.full_at, known.held, known.held_until = full_at, tokens - 1, now + _HOLD
+                return Taken(limit, is_given=True, left=buckets.left(full_at, now, limit) + known.held)
         known.full_at = max(known.full_at, _read(name))
         return _refused(limit, known.full_at, now)
 
@@ -109,7 +110,8 @@ def _from_full(name: str, limit: Rate, tokens: int, now: int) -> int | None:
 def _further(name: str, limit: Rate, tokens: int, now: int) -> int | None:
     """Take tokens of a bucket that is not full; None if it is, or does not have them."""
     step = buckets.worth(limit, tokens)
-    last = now + buckets.worth(limit, limit.burst) - step
+    whole = buckets.worth(limit, limit.burst)
+    last = now + (whole if tokens == 1 else whole // 2) - step
     condition = (BucketItem.full_at > now) & (BucketItem.full_at <= last)
     return _write(name, [BucketItem.full_at.add(step)], condition, last + step)
 
