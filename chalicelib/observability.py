@@ -31,7 +31,7 @@ LOGGED = frozenset(
 )  # fmt: skip
 _AN_ID = re.compile(r"[\w ./:#{}|,-]{0,200}", re.ASCII)
 # Of what people write or a library says: an address, and a number that could be a card's or a telephone's.
-_PRIVATE = re.compile(r"[^\s@\"'<>]+@[^\s@\"'<>]+|(?<![\w.-])\+?\d(?:[ -]?\d){9,18}(?![\w.-])")
+_PRIVATE = re.compile(r"[^\s@\"'<>]{1,64}@[^\s@\"'<>]{1,255}|(?<![\w.-])\+?\d(?:[ -]?\d){9,18}(?![\w.-])")
 _HIDDEN = "(hidden)"
 
 

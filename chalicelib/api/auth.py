@@ -141,6 +141,16 @@ def origin_of(url: str) -> str:
 # -- what they may ---------------------------------------------------------------------------------
 
 
+def as_now(kit: Kit, caller: Caller, scope: str) -> Caller:
+    """A person who changes something, as they are now; raises Refused (401) or Forbidden if they may not any more."""
+    try:
+        current = sessions.as_now(kit, caller)
+    except Unauthenticated as wrong:
+        raise Refused(401, wrong.code, wrong.detail, headers=_CHALLENGE) from wrong
+    check_scope(kit, current, scope)
+    return current
+
+
 def check_scope(kit: Kit, caller: Caller, scope: str) -> None:
     """Raise Forbidden if the caller does not have a scope, or its merchant is suspended."""
     if not caller.may(scope):

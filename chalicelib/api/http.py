@@ -303,16 +303,9 @@ def _checked(call: Call, view: Callable[..., Reply], ids: Mapping[str, str]) -> 
     body = parsing.raw_body(request, route.max_body)
     if body and not route.raw:
         parsing.check_json_type(call.header("content-type"))
-    if route.scope is not None:
-        call.caller = auth.caller_of(call.kit, call.headers, request.method, call.ip)
-        logger.thread_safe_append_keys(merchant_id=call.tenant.merchant_id, mode=call.tenant.mode)
-        plan = call.kit.people.profile(call.tenant.merchant_id).plan
-        _take(call, f"caller/{call.who.id}", PLAN_LIMITS[plan])
-        auth.check_scope(call.kit, call.who, route.scope)
-        browsers.check_origin(call.kit, call.headers, call.who)
-    elif route.limit is not None:
-        _take(call, f"{route.name}/{auth.address_of(call.kit, call.ip)}", route.limit)
+    _admit(call)
     call.path = _concrete(route.path, ids)
+    _look_again(call)
     now = call.kit.now()
     given: dict[str, Any] = dict(ids)
     if route.query is not None:
@@ -327,6 +320,35 @@ def _checked(call: Call, view: Callable[..., Reply], ids: Mapping[str, str]) -> 
         call.json = parsing.parse_json(body)
         given["body"] = parsing.validated(route.body, call.json, now)
     return view(call, **given)
+
+
+def _admit(call: Call) -> None:
+    """Find out who asks, how often, and whether they may; raises what says that they may not."""
+    kit, route = call.kit, call.route
+    if route.scope is None:
+        if route.limit is not None:
+            # Routes of one limit share one bucket: each of them hashes a password.
+            _take(call, f"{route.limit.burst}/{auth.address_of(kit, call.ip)}", route.limit)
+        return
+    call.caller = auth.caller_of(kit, call.headers, call.request.method, call.ip)
+    logger.thread_safe_append_keys(merchant_id=call.tenant.merchant_id, mode=call.tenant.mode)
+    plan = kit.people.profile(call.tenant.merchant_id).plan
+    _take(call, bucket_of(kit, call.who, call.ip), PLAN_LIMITS[plan])
+    auth.check_scope(kit, call.who, route.scope)
+    browsers.check_origin(kit, call.headers, call.who)
+
+
+def _look_again(call: Call) -> None:
+    """Whoever changes something in person is looked up as they are now; raises what says that they may not any more."""
+    scope = call.route.scope
+    if scope is not None and call.who.kind == "user" and not scope.endswith(":read"):
+        call.caller = auth.as_now(call.kit, call.who, scope)
+
+
+def bucket_of(kit: Kit, caller: Caller, ip: str) -> str:
+    """Whose requests are counted together: a caller's, but of a publishable key each address's that uses it."""
+    shopper = f"/{auth.address_of(kit, ip)}" if caller.kind == "publishable_key" else ""
+    return f"caller/{caller.id}{shopper}"
 
 
 def _take(call: Call, name: str, limit: Rate) -> None:

@@ -101,17 +101,17 @@ def payment(shown: Payment, route: str | None = None) -> dict[str, object]:
     }
 
 
-def without_details(shown: Mapping[str, object]) -> dict[str, object]:
+def without_details(shown: Mapping[str, Any]) -> dict[str, object]:
     """A payment for whoever holds nothing but a publishable key: how it stands, and nothing of who pays or why."""
-    kind = shown["method"]["type"]  # type: ignore[index]  # a payment's
-    risk = {"decision": shown["risk"]["decision"], "score": 0, "reasons": [], "hits": []}  # type: ignore[index]
+    action = shown["next_action"]
     hidden = {
         "customer": {},
         "metadata": {},
         "description": None,
         "route": None,
-        "method": {"type": kind},
-        "risk": risk,
+        "method": {"type": shown["method"]["type"]},
+        "next_action": None if action is None else {"type": action["type"]},  # forms repeat who pays
+        "risk": {"decision": shown["risk"]["decision"], "score": 0, "reasons": [], "hits": []},
     }
     return {**shown, **hidden}
 
@@ -262,7 +262,7 @@ def erasure(customer_id: str, shown: Erased) -> dict[str, object]:
         "id": customer_id,
         "payments": shown.payments,
         "pending": shown.pending,
-        "complete": shown.cursor is None and not shown.pending,
+        "complete": shown.is_all and not shown.pending,
         "next_cursor": None if shown.cursor is None else lists.encode(shown.cursor),
     }
 

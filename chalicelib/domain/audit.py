@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from chalicelib.domain.model import Mode
+
+
+_LONG = 1000  # characters of a value that is kept as it is
+_MANY = 50  # entries of a long object
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,17 @@ class Entry:
     after: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _short(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    """A value as it is, or what tells it from another one if it is long: a line is read with a hundred others."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    if len(text) <= _LONG:
+        return value
+    if isinstance(value, dict):
+        return {name: _short(part) for name, part in list(value.items())[:_MANY]}
+    size = {"entries": len(value)} if isinstance(value, list | tuple) else {"characters": len(text)}
+    return {**size, "sha256": hashlib.sha256(text.encode()).hexdigest()}
+
+
 def entry(
     merchant_id: str,
     action: str,
@@ -58,4 +75,5 @@ def entry(
     same = [name for name in old if name in new and old[name] == new[name]]
     for name in same:
         del old[name], new[name]
+    old, new = ({name: _short(value) for name, value in side.items()} for side in (old, new))
     return Entry(merchant_id, new_id("aud", now), action, object_id, actor, now, mode, old, new)

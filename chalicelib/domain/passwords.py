@@ -17,6 +17,7 @@ MAX_LENGTH = 128
 _R, _P = 8, 1
 _SALT_BYTES = 16
 _HASH_BYTES = 32
+_NAME = 4  # letters, from which on the name in an email must not be in a password
 _FEW = 5  # different characters: "aaaaaaaaaaaa" and "121212121212" are the first that are tried
 
 
@@ -26,8 +27,8 @@ def check(password: str, email: str, *, param: str = "password") -> None:
         raise InvalidRequest("weak_password", f"Between {MIN_LENGTH} and {MAX_LENGTH} characters.", param=param)
     if len(set(password)) < _FEW:
         raise InvalidRequest("weak_password", f"At least {_FEW} different characters.", param=param)
-    lowered = password.lower()
-    if lowered in email or email.partition("@")[0] in lowered:
+    lowered, name = password.lower(), email.partition("@")[0]
+    if lowered in email or (len(name) >= _NAME and name in lowered):
         raise InvalidRequest("weak_password", "A password must not hold the name in your email.", param=param)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +14,6 @@ if TYPE_CHECKING:
 UserStatus = Literal["invited", "active", "disabled"]
 PLATFORM = "platform"  # the merchant id of the platform's own people
 
-_FREE_TRIES = 5
 _LONGEST = 900.0  # seconds: a lock-out, which ends by itself
 
 
@@ -32,6 +32,7 @@ class User:
     password: str | None = field(default=None, repr=False)  # its hash
     invite: str | None = field(default=None, repr=False)  # the hash of the token that sets a password, used once
     invite_until: datetime | None = None
+    invite_by: str | None = None  # who gave it; None: whoever may write the table
     signed_out_at: datetime | None = None  # sessions from before that are void
     version: int = 1
 
@@ -73,11 +74,11 @@ class Tries:
     version: int = 0
 
 
-def backoff(count: int) -> float:
-    """Seconds to wait after that many failures: none for the first five, then 1, 2, 4, … up to 15 minutes."""
-    return 0.0 if count < _FREE_TRIES else min(_LONGEST, 2.0 ** (count - _FREE_TRIES))
+def backoff(count: int, free: int) -> float:
+    """Seconds to wait after that many failures: none for those that are ``free``, then 1, 2, 4, … up to 15 minutes."""
+    return 0.0 if count < free else min(_LONGEST, 2.0 ** min(count - free, 10))
 
 
 def canonical_email(email: str) -> str:
     """The same for every way of writing an address in capitals."""
-    return email.strip().lower()
+    return unicodedata.normalize("NFKC", email).strip().lower()

@@ -112,8 +112,10 @@ _MESSAGES: dict[ErrorCode, str] = {
     ErrorCode.MISMATCH: "The provider names another amount or currency.",
 }
 
+# What of a provider's code is looked at: whoever wrote it may have written a megabyte.
+_LONGEST = 400
 # Emails and VPAs; phone numbers, of seven digits and more with or without marks between them.
-_REACHES_SOMEBODY = re.compile(r"[^\s@]+@[^\s@]+|\+?[0-9](?:[ ().-]?[0-9]){6,}")
+_REACHES_SOMEBODY = re.compile(r"[^\s@]{1,64}@[^\s@]{1,255}|\+?[0-9](?:[ ().-]?[0-9]){6,}")
 
 
 def error_of(verdict: Verdict, raw: str | None) -> PaymentError:
@@ -122,7 +124,9 @@ def error_of(verdict: Verdict, raw: str | None) -> PaymentError:
     ``raw`` is the provider's code, kept for support desks. Where it is a sentence, addresses and long numbers go.
     """
     error_class, code = verdict
-    return PaymentError(error_class, code, _MESSAGES[code], _REACHES_SOMEBODY.sub("•••", raw)[:100] if raw else None)
+    return PaymentError(
+        error_class, code, _MESSAGES[code], _REACHES_SOMEBODY.sub("•••", raw[:_LONGEST])[:100] if raw else None
+    )
 
 
 def classify(reason: str | None, source: str | None, code: str | None, default: Verdict = ISSUER) -> PaymentError:

@@ -33,6 +33,7 @@ class Erased:
     payments: int
     pending: int
     cursor: str | None
+    is_all: bool  # whether it has looked at every payment: a request that goes on from another one has not
 
 
 def erase(kit: Kit, tenant: Tenant, customer_id: str, *, cursor: str | None, by: Actor) -> Erased:
@@ -58,7 +59,7 @@ def erase(kit: Kit, tenant: Tenant, customer_id: str, *, cursor: str | None, by:
         after, change = settle(kit, tenant, payment.id, _decide(kit, by.id), audit=told)
         erased += change is not None
         pending += after.payment.status not in PAYMENT_FINAL
-    return Erased(erased, pending, page.cursor)
+    return Erased(erased, pending, page.cursor, is_all=cursor is None and page.cursor is None)
 
 
 def _decide(kit: Kit, by: str) -> Callable[[PaymentState], Change | None]:

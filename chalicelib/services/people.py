@@ -21,7 +21,7 @@ from chalicelib.domain.errors import Contended, Forbidden, NotFoundError, StateC
 from chalicelib.domain.model import Tenant
 from chalicelib.domain.people import PLATFORM, Profile, User, canonical_email
 from chalicelib.services.kit import pause
-from chalicelib.services.sessions import check_password, hash_of
+from chalicelib.services.sessions import check_password, forgive, hash_of
 from chalicelib.storage.people import EmailTaken, next_version
 from chalicelib.storage.store import Stale
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _RACES = 10
 _SEPARATOR = "/"
+_NO_TOKEN = {"invite": None, "invite_until": None, "invite_by": None}
 
 
 # -- signing up ------------------------------------------------------------------------------------
@@ -49,6 +50,8 @@ def sign_up(kit: Kit, email: str, password: str, merchant_name: str, name: str |
     """
     email = canonical_email(email)
     passwords.check(password, email)
+    if kit.people.user_of_email(email) is not None:  # the write has the last word; this saves the hash
+        raise StateConflict("email_taken", "Somebody signs in with this email already.")
     now = kit.now()
     merchant_id, user_id = ids.new_id("mer", now), ids.new_id("usr", now)
     profile = Profile(merchant_id, merchant_name, "starter", created_at=now, updated_at=now, version=1)
@@ -86,7 +89,7 @@ def invite(kit: Kit, caller: Caller, email: str, role: Role, name: str | None, *
     user = User(
         caller.tenant.merchant_id, ids.new_id("usr", now), canonical_email(email), role, "invited", now, now, name
     )
-    user, token = _with_token(user, now, kit.settings.invite_ttl)
+    user, token = _with_token(user, now, kit.settings.invite_ttl, caller.id)
     line = audit.entry(user.merchant_id, "user.invited", user.id, by, now, after={"role": role})
     try:
         kit.people.add(user, line)
@@ -125,14 +128,20 @@ def change_role(kit: Kit, caller: Caller, user_id: str, *, role: Role | None, di
         changes: dict[str, Any] = {}
         if role is not None and role != user.role:
             _check_giving(caller, role)
-            changes["role"] = role
+            changes |= {"role": role, **_NO_TOKEN}  # it was given for another one
         if disabled is True and user.status != "disabled":
-            changes |= {"status": "disabled", "invite": None, "invite_until": None, "signed_out_at": kit.now()}
+            changes |= {
+                "status": "disabled",
+                "invite": None,
+                "invite_until": None,
+                "invite_by": None,
+                "signed_out_at": kit.now(),
+            }
         if disabled is False and user.status == "disabled":
             changes["status"] = "active" if user.password else "invited"
         return changes
 
-    return _change(kit, caller.tenant.merchant_id, user_id, "user.changed", by, decide)
+    return _change(kit, caller.tenant.merchant_id, user_id, "user.changed", by, decide, actor=_actor(kit, caller))
 
 
 def rename(kit: Kit, caller: Caller, name: str | None, *, by: Actor) -> User:
@@ -143,8 +152,26 @@ def rename(kit: Kit, caller: Caller, name: str | None, *, by: Actor) -> User:
     )  # fmt: skip
 
 
+def _actor(kit: Kit, caller: Caller) -> User:
+    """Who acts, as they are: their row is looked at again in the write, so that of two who act on each other one wins.
+
+    Raises Unauthenticated for somebody who was sent away.
+    """
+    actor = kit.people.user_now(caller.tenant.merchant_id, caller.id)
+    if actor is None or actor.status != "active" or actor.role != caller.role:
+        raise Unauthenticated("session_over", "You have been sent away, or have another role.")
+    return actor
+
+
 def _change(
-    kit: Kit, merchant_id: str, user_id: str, action: str, by: Actor, decide: Callable[[User], dict[str, Any]]
+    kit: Kit,
+    merchant_id: str,
+    user_id: str,
+    action: str,
+    by: Actor,
+    decide: Callable[[User], dict[str, Any]],
+    *,
+    actor: User | None = None,
 ) -> User:
     for number in range(_RACES):
         user, now = get(kit, merchant_id, user_id), kit.now()
@@ -154,8 +181,12 @@ def _change(
         after = next_version(user, now, **changes)
         line = audit.entry(merchant_id, action, user_id, by, now, before=_noted(user), after=_noted(after))
         try:
-            kit.people.change(after, line)
+            kit.people.change(after, line, actor=actor)
         except Stale:
+            if actor is not None:
+                now_is = kit.people.user_now(merchant_id, actor.id)
+                if now_is is None or (now_is.status, now_is.role) != (actor.status, actor.role):
+                    raise Unauthenticated("session_over", "You have been sent away, or have another role.") from None
             pause(kit, number)
             continue
         return after
@@ -170,18 +201,22 @@ def _noted(user: User) -> dict[str, Any]:
 # -- passwords -------------------------------------------------------------------------------------
 
 
-def _with_token(user: User, now: datetime, seconds: float) -> tuple[User, str]:
+def _with_token(user: User, now: datetime, seconds: float, by: str | None = None) -> tuple[User, str]:
     secret = secrets.token_urlsafe(32)
     text = _SEPARATOR.join((user.merchant_id, user.id, secret))
     token = base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-    return replace(user, invite=hash_of(secret), invite_until=now + timedelta(seconds=seconds)), token
+    until = now + timedelta(seconds=seconds)
+    return replace(user, invite=hash_of(secret), invite_until=until, invite_by=by), token
 
 
 def reset(kit: Kit, caller: Caller, user_id: str, *, by: Actor) -> tuple[User, str]:
     """A token by which somebody sets a new password; raises Forbidden, NotFoundError or StateConflict.
 
-    Their password and sessions stay until it is used.
+    Their password and sessions stay until it is used. One's own is changed by who knows it (``change_password``):
+    a session that was stolen must not become a password.
     """
+    if user_id == caller.id:
+        raise Forbidden("forbidden", "Change your own password by PATCH /v1/users/me, or ask somebody else.")
     token = ""
 
     def decide(user: User) -> dict[str, Any]:
@@ -190,10 +225,11 @@ def reset(kit: Kit, caller: Caller, user_id: str, *, by: Actor) -> tuple[User, s
         if user.status == "disabled":
             raise StateConflict("user_disabled", "They have been sent away. Let them back in first.")
         seconds = kit.settings.reset_ttl if user.password else kit.settings.invite_ttl
-        made, token = _with_token(user, kit.now(), seconds)
-        return {"invite": made.invite, "invite_until": made.invite_until}
+        made, token = _with_token(user, kit.now(), seconds, caller.id)
+        return {"invite": made.invite, "invite_until": made.invite_until, "invite_by": made.invite_by}
 
-    user = _change(kit, caller.tenant.merchant_id, user_id, "user.reset_asked", by, decide)
+    actor = _actor(kit, caller)
+    user = _change(kit, caller.tenant.merchant_id, user_id, "user.reset_asked", by, decide, actor=actor)
     return user, token
 
 
@@ -211,10 +247,12 @@ def set_password(kit: Kit, token: str, password: str, *, by: Actor) -> User:
         raise wrong
     if not hmac.compare_digest(user.invite, hash_of(secret)) or user.invite_until <= now:
         raise wrong
+    if not _still_may(kit, user):
+        raise wrong
     passwords.check(password, user.email)
     after = next_version(
         user, now, password=passwords.hashed(password, kit.settings.password_cost), status="active", invite=None,
-        invite_until=None, signed_out_at=now,
+        invite_until=None, invite_by=None, signed_out_at=now,
     )  # fmt: skip
     line = audit.entry(
         merchant_id, "user.password_set", user_id, audit.Actor(user_id, "user", by.request_id, by.ip), now,
@@ -224,19 +262,29 @@ def set_password(kit: Kit, token: str, password: str, *, by: Actor) -> User:
         kit.people.change(after, line)
     except Stale as stale:
         raise wrong from stale
+    forgive(kit, user.email)
     return after
+
+
+def _still_may(kit: Kit, user: User) -> bool:
+    """Whether who gave a token could give it now: they may have been sent away since, or have another role."""
+    if user.invite_by is None:
+        return True
+    giver = kit.people.user_now(user.merchant_id, user.invite_by)
+    return giver is not None and giver.status == "active" and may_give(giver.role, user.role)
 
 
 def change_password(kit: Kit, caller: Caller, current: str, password: str, *, by: Actor) -> User:
     """Change one's own password; ends every session. Raises as ``check_password`` if the current one is wrong."""
-    known = check_password(kit, get(kit, caller.tenant.merchant_id, caller.id).email, current)
-    passwords.check(password, known.email)
+    email = get(kit, caller.tenant.merchant_id, caller.id).email
+    passwords.check(password, email)  # before anything is hashed
+    known = check_password(kit, email, current, by.ip or "")
     hashed = passwords.hashed(password, kit.settings.password_cost)
 
     def decide(user: User) -> dict[str, Any]:
         if user.password != known.password:
             raise Contended("Your password")
-        return {"password": hashed, "signed_out_at": kit.now(), "invite": None, "invite_until": None}
+        return {"password": hashed, "signed_out_at": kit.now(), **_NO_TOKEN}
 
     return _change(kit, caller.tenant.merchant_id, caller.id, "user.password_changed", by, decide)
 

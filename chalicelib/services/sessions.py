@@ -12,7 +12,7 @@ import base64
 import hashlib
 import hmac
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 AUDIENCE = "railyard-api"
 _ALGORITHM = "HS256"
+_FREE_TRIES = 5  # wrong passwords for an email from one address, before anybody has to wait
+_FREE_FOR_ALL = 200  # and from all addresses together
 _KEEP_TRIES = 86_400.0  # seconds after which wrong passwords are forgotten
 _CLAIMS = ("iss", "aud", "sub", "mer", "sid", "iat", "exp")
 
@@ -64,7 +66,7 @@ class Cookie:
 
 def log_in(kit: Kit, email: str, password: str, *, by: Actor) -> Tokens:
     """Tokens for somebody who knows their password; raises Unauthenticated, RateLimited or Contended."""
-    user = _verified(kit, email, password, by)
+    user = _verified(kit, email, password, by.ip or "", by)
     return begin(kit, user)
 
 
@@ -77,7 +79,7 @@ def begin(kit: Kit, user: User) -> Tokens:
 
 def open_page(kit: Kit, email: str, password: str, *, by: Actor, presented: str | None) -> Cookie:
     """A new session, for pages; whatever session the browser ``presented`` before is ended, never taken over."""
-    user = _verified(kit, email, password, by)
+    user = _verified(kit, email, password, by.ip or "", by)
     if presented is not None:
         close_page(kit, presented)
     session, secret = _new_session(kit, user, "cookie", kit.settings.cookie_ttl)
@@ -85,32 +87,45 @@ def open_page(kit: Kit, email: str, password: str, *, by: Actor, presented: str 
     return Cookie(user, f"{session.id}.{secret}", csrf_of(kit, session.id), session.expires_at, session.id)
 
 
-def check_password(kit: Kit, email: str, password: str) -> User:
+def check_password(kit: Kit, email: str, password: str, address: str) -> User:
     """Whoever has that email and password; raises Unauthenticated, RateLimited or Contended.
 
     The try is counted before the password is looked at, by a condition on the tries before: however many ask at once,
-    one is let through at a time. The answers and the work are the same whether anybody has the email.
+    one is let through at a time. It is counted for the address it comes from, so that nobody locks out somebody else,
+    and for the email as a whole, with a lot more patience. The answers and the work are the same whether anybody has
+    the email.
     """
     now = kit.now()
-    tries = kit.people.tries(email, now)
-    if now.timestamp() < tries.next_at:
-        raise RateLimited("wrong passwords for this email", tries.next_at - now.timestamp())
-    counted = Tries(tries.count + 1, now.timestamp() + backoff(tries.count + 1), tries.version + 1)
-    if not kit.people.note_try(email, counted, now, _KEEP_TRIES):
-        raise Contended("Signing in with this email")
+    counters = ((f"{email} from {address}", _FREE_TRIES), (email, _FREE_FOR_ALL))
+    before = [kit.people.tries(about, now) for about, _ in counters]
+    wait = max(tries.next_at for tries in before) - now.timestamp()
+    if wait > 0:
+        raise RateLimited("wrong passwords for this email", wait)
+    for (about, free), tries in zip(counters, before, strict=True):
+        counted = Tries(tries.count + 1, now.timestamp() + backoff(tries.count + 1, free), tries.version + 1)
+        if not kit.people.note_try(about, counted, now, _KEEP_TRIES):
+            raise Contended("Signing in with this email")
     user = kit.people.user_of_email(email)
     cost = kit.settings.password_cost
     known = user.password if user is not None and user.status == "active" else None
     if not passwords.matches(known, password, cost) or user is None or known is None:
         metric("SignInRefused")
         raise Unauthenticated("wrong_credentials", "The email or the password is wrong.")
-    kit.people.note_try(email, Tries(version=counted.version + 1), now, _KEEP_TRIES)
+    for (about, _), tries in zip(counters, before, strict=True):
+        kit.people.note_try(about, Tries(version=tries.version + 2), now, _KEEP_TRIES)
     return user
 
 
-def _verified(kit: Kit, email: str, password: str, by: Actor) -> User:
+def forgive(kit: Kit, email: str) -> None:
+    """Forget the wrong passwords for an email: it has a new one. Those from one address are forgotten in a day."""
+    tries = kit.people.tries(email, kit.now())
+    if tries.count:
+        kit.people.note_try(email, Tries(version=tries.version + 1), kit.now(), _KEEP_TRIES)
+
+
+def _verified(kit: Kit, email: str, password: str, address: str, by: Actor) -> User:
     """As ``check_password``, and somebody comes in: it is written down, and a weak hash is made stronger."""
-    user, now, cost = check_password(kit, email, password), kit.now(), kit.settings.password_cost
+    user, now, cost = check_password(kit, email, password, address), kit.now(), kit.settings.password_cost
     known = user.password or ""
     changes = {"password": passwords.hashed(password, cost)} if passwords.is_weaker(known, cost) else {}
     after = next_version(user, now, **changes)
@@ -128,17 +143,34 @@ def _as(user: User, by: Actor) -> Actor:
 
 def _new_session(kit: Kit, user: User, kind: Literal["token", "cookie"], seconds: float) -> tuple[Session, str]:
     now = kit.now()
-    secret = secrets.token_urlsafe(32)
+    session_id = ids.new_id("ses", now)
+    secret = _new_secret(kit, session_id)
     session = Session(
-        id=ids.new_id("ses", now),
+        id=session_id,
         kind=kind,
         merchant_id=user.merchant_id,
         user_id=user.id,
-        created_at=now,
+        created_at=user.updated_at,  # of what was signed in with: a password that was set since ends it
         expires_at=now + timedelta(seconds=seconds),
         secret=hash_of(secret),
     )
     return session, secret
+
+
+def _new_secret(kit: Kit, session_id: str) -> str:
+    """Random, and signed, so that one that was in force before can be told from one that never was."""
+    nonce = secrets.token_urlsafe(32)
+    return f"{nonce}.{_signature(kit, session_id, nonce)}"
+
+
+def _signature(kit: Kit, session_id: str, nonce: str) -> str:
+    key = kit.people.secret("session secrets")
+    return hmac.new(key, f"{session_id}.{nonce}".encode(), hashlib.sha256).hexdigest()
+
+
+def _was_ours(kit: Kit, session_id: str, secret: str) -> bool:
+    nonce, _, signature = secret.partition(".")
+    return signature.isascii() and hmac.compare_digest(signature, _signature(kit, session_id, nonce))
 
 
 def hash_of(secret: str) -> str:
@@ -199,6 +231,18 @@ def caller_of_token(kit: Kit, token: str, mode: Mode) -> Caller:
     return _caller(kit, session, mode)
 
 
+def as_now(kit: Kit, caller: Caller) -> Caller:
+    """The caller as they are now, past what is remembered: whoever changes something must still be who they were.
+
+    Raises Unauthenticated.
+    """
+    session = kit.people.session_now(caller.session_id or "")
+    user = kit.people.user_now(caller.tenant.merchant_id, caller.id)
+    if session is None or session.expires_at <= kit.now() or not _holds(session, user) or user is None:
+        raise _over()
+    return replace(caller, role=user.role, scopes=ROLE_SCOPES[user.role])
+
+
 def _caller(kit: Kit, session: Session, mode: Mode) -> Caller:
     user = kit.people.user(session.merchant_id, session.user_id)
     if not _holds(session, user):
@@ -226,20 +270,18 @@ def refresh(kit: Kit, token: str) -> Tokens:
     session = kit.people.session_now(session_id)
     if session is None or session.kind != "token" or session.expires_at <= now:
         raise _over()
-    given = hash_of(secret)
-    if session.previous is not None and hmac.compare_digest(given, session.previous):
-        kit.people.end(session.id, now)
-        logger.warning(
-            "%s: a refresh token was used twice; its session is ended", session.user_id, user_id=session.user_id
-        )
-        metric("RefreshTokenReused")
-        raise _over()
-    if not hmac.compare_digest(given, session.secret):
+    if not hmac.compare_digest(hash_of(secret), session.secret):
+        if _was_ours(kit, session.id, secret):  # used before: one of the two who have it has stolen it
+            kit.people.end(session.id, now)
+            logger.warning(
+                "%s: a refresh token was used twice; its session is ended", session.user_id, user_id=session.user_id
+            )
+            metric("RefreshTokenReused")
         raise _over()
     user = kit.people.user_now(session.merchant_id, session.user_id)
     if not _holds(session, user) or user is None:
         raise _over()
-    fresh = secrets.token_urlsafe(32)
+    fresh = _new_secret(kit, session.id)
     if not kit.people.rotate(session, hash_of(fresh), now):
         raise Contended("This session")
     return _tokens(kit, user, session, fresh)

@@ -11,9 +11,9 @@ from chalicelib.storage.items import AuditItem
 from chalicelib.storage.page import Page
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-_MAX_READ = 1000  # rows that one page may read; a short page carries a cursor
+_MAX_READ = 300  # rows that one page may read; a short page carries a cursor
 
 
 def write(entry: Entry) -> tuple[AuditItem, Any]:
@@ -47,14 +47,12 @@ def page(merchant_id: str, *, limit: int, cursor: str | None, keep: Callable[[En
         if len(found) == limit or number == _MAX_READ:
             return Page(found, last)
         last = row.id
-        entry = _entry_of(merchant_id, row)
-        if keep(entry):
-            found.append(entry)
+        if keep(_entry_of(merchant_id, row, {})):  # what it says is opened only where it is shown
+            found.append(_entry_of(merchant_id, row, json.loads(zlib.decompress(row.changes))))
     return Page(found, None)
 
 
-def _entry_of(merchant_id: str, item: AuditItem) -> Entry:
-    changes = json.loads(zlib.decompress(item.changes)) if item.changes else {}
+def _entry_of(merchant_id: str, item: AuditItem, changes: Mapping[str, Any]) -> Entry:
     return Entry(
         merchant_id=merchant_id,
         id=item.id,

@@ -449,6 +449,7 @@ class UserItem(MerchantsItem, discriminator="user"):
     password = UnicodeAttribute(null=True)
     invite = UnicodeAttribute(null=True)
     invite_until = UTCDateTimeAttribute(null=True)
+    invite_by = UnicodeAttribute(null=True)
     signed_out_at = UTCDateTimeAttribute(null=True)
     created_at = UTCDateTimeAttribute()
     updated_at = UTCDateTimeAttribute()

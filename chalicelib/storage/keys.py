@@ -176,7 +176,7 @@ def _entry_key(tenant: Tenant, key_id: str) -> tuple[str, str]:
 
 def _read(digest: str) -> Key | None:
     try:
-        item = ApiKeyItem.get(f"key/{digest}", "key")
+        item = ApiKeyItem.get(f"key/{digest}", "key", consistent_read=True)
     except DoesNotExist:
         return None
     return _of(Tenant(item.merchant_id, "live" if item.mode == "live" else "test"), item)

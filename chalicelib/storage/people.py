@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import json
+import re
 import secrets
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -29,6 +31,7 @@ from chalicelib.storage.items import (
     bind,
 )
 from chalicelib.storage.page import Page
+from chalicelib.storage.sealing import Cipher
 from chalicelib.storage.store import Stale, change_if, put_if, write_all
 
 if TYPE_CHECKING:
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from chalicelib.storage.vault import Vault
 
 _SECRET_BYTES = 32
+_SESSION = re.compile("ses_[0-9A-HJKMNP-TV-Z]{26}")
 _MODES = ("test", "live")
 _SECRETS = Tenant(PLATFORM, "live")  # what the platform's own secrets are sealed for
 
@@ -55,7 +59,6 @@ class People:
         bind(prefix)
         self._vault = vault
         self._cache = cache
-        self._sealed_root: bytes | None = None
 
     # -- the platform's secrets ----------------------------------------------------------------
 
@@ -70,7 +73,6 @@ class People:
         for _ in range(2):
             try:
                 item = PlatformItem.get("platform", "secrets", consistent_read=True)
-                self._sealed_root = item.sealed
                 return bytes.fromhex(self._vault.open(_SECRETS, "platform", item.sealed)["root"])
             except DoesNotExist:
                 made = {"root": secrets.token_hex(_SECRET_BYTES)}
@@ -167,10 +169,17 @@ class People:
         except Stale as stale:  # every other id in it is new and random
             raise EmailTaken from stale
 
-    def change(self, user: User, audit: Entry | None = None) -> None:
-        """Write a person's next version; raises Stale if they have had that since they were read."""
+    def change(self, user: User, audit: Entry | None = None, *, actor: User | None = None) -> None:
+        """Write a person's next version; raises Stale if they have had that since they were read.
+
+        ``actor`` is who does it, if that is somebody else: they must still be what they were.
+        """
         writes: list[tuple[Any, Any]] = [(self._user_item(user), UserItem.version == user.version - 1)]
-        write_all([*writes, *([audits.write(audit)] if audit else [])])
+        checks = []
+        if actor is not None:
+            same = (UserItem.status == actor.status) & (UserItem.role == actor.role)
+            checks.append((UserItem, f"users/{actor.merchant_id}", f"user#{actor.id}", same))
+        write_all([*writes, *([audits.write(audit)] if audit else [])], checks=checks)
         self._cache.forget(("user", user.id))
 
     def user(self, merchant_id: str, user_id: str) -> User | None:
@@ -192,8 +201,6 @@ class People:
         except DoesNotExist:
             # As many calls as for an email that is known: how long it takes tells nobody which it was.
             self.user_now(PLATFORM, "usr_nobody")
-            if self._sealed_root is not None:
-                self._vault.open(_SECRETS, "platform", self._sealed_root)
             return None
         return self.user_now(row.merchant_id, row.user_id)
 
@@ -209,8 +216,13 @@ class People:
         shown = [self._user_of(merchant_id, row) for row in found[:limit]]
         return Page(shown, shown[-1].id if len(found) > limit else None)
 
+    def _cipher(self, merchant_id: str) -> Cipher:
+        """Seals what tells who somebody is: with a key of ours, so that a page of people asks KMS for nothing."""
+        return Cipher(_of(merchant_id), self.secret("people"))
+
     def _user_item(self, user: User) -> UserItem:
-        sealed = self._vault.seal(_of(user.merchant_id), f"user/{user.id}", {"email": user.email, "name": user.name})
+        told = json.dumps({"email": user.email, "name": user.name}).encode()
+        sealed = self._cipher(user.merchant_id).seal("user", user.id, told)
         return UserItem(
             f"users/{user.merchant_id}",
             f"user#{user.id}",
@@ -223,7 +235,7 @@ class People:
         )
 
     def _user_of(self, merchant_id: str, item: UserItem) -> User:
-        opened = self._vault.open(_of(merchant_id), f"user/{item.id}", item.sealed)
+        opened = json.loads(self._cipher(merchant_id).open("user", item.id, item.sealed))
         return User(
             merchant_id=merchant_id,
             id=item.id,
@@ -236,6 +248,7 @@ class People:
             password=item.password,
             invite=item.invite,
             invite_until=item.invite_until,
+            invite_by=item.invite_by,
             signed_out_at=item.signed_out_at,
             version=int(item.version),
         )
@@ -252,7 +265,9 @@ class People:
         return None if found is None or found.expires_at <= now else found
 
     def session_now(self, session_id: str) -> Session | None:
-        """A session as it is; None if there is none. It may be over."""
+        """A session as it is; None if there is none. It may be over. What has not the form of an id costs no read."""
+        if not _SESSION.fullmatch(session_id):
+            return None
         try:
             return _session_of(session_id, SessionItem.get(f"session/{session_id}", "session", consistent_read=True))
         except DoesNotExist:
@@ -275,10 +290,10 @@ class People:
 
     # -- wrong passwords -----------------------------------------------------------------------
 
-    def tries(self, email: str, now: datetime) -> Tries:
-        """The wrong passwords of late for an email, whether anybody has it or not."""
+    def tries(self, about: str, now: datetime) -> Tries:
+        """The wrong passwords of late for an email, or from one address for it, whether anybody has it or not."""
         try:
-            item = TriesItem.get(f"tries/{self._email_key(email)}", "tries", consistent_read=True)
+            item = TriesItem.get(f"tries/{self._email_key(about)}", "tries", consistent_read=True)
         except DoesNotExist:
             return Tries()
         version = int(item.version)
@@ -286,10 +301,10 @@ class People:
             return Tries(version=version)
         return Tries(int(item.tries), float(item.next_at), version)
 
-    def note_try(self, email: str, tries: Tries, now: datetime, keep: float) -> bool:
-        """Write the next version of an email's tries; False if another try came between. ``keep`` in seconds."""
+    def note_try(self, about: str, tries: Tries, now: datetime, keep: float) -> bool:
+        """Write the next version of such tries; False if another try came between. ``keep`` in seconds."""
         item = TriesItem(
-            f"tries/{self._email_key(email)}", "tries", tries=tries.count, next_at=round(tries.next_at, 3),
+            f"tries/{self._email_key(about)}", "tries", tries=tries.count, next_at=round(tries.next_at, 3),
             version=tries.version, expires_at=round(max(tries.next_at, now.timestamp()) + keep),
         )  # fmt: skip
         before = tries.version - 1

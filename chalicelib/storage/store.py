@@ -380,19 +380,23 @@ def write_all(
     now: datetime | None = None,
     claim: Claim | None = None,
     ciphers: Ciphers | None = None,
+    checks: Sequence[tuple[type[Model], str, str, Any]] = (),
 ) -> None:
     """Write items on their conditions, and take the key of the request that asked for it if it has one; or nothing.
 
-    Raises KeyTaken, or Stale if a condition does not hold or somebody writes one of them now.
+    ``checks`` are of rows that are only looked at. Raises KeyTaken, or Stale if
+    a condition does not hold or somebody writes one of them now.
     """
-    labels = ["item"] * len(writes)
+    labels = ["check"] * len(checks) + ["item"] * len(writes)  # in the order in which PynamoDB sends them
     try:
         with TransactWrite(connection=PaymentsItem._get_connection().connection) as transaction:  # noqa: SLF001
             if claim is not None and now is not None and ciphers is not None:
-                labels.insert(0, "claim")
+                labels.insert(len(checks), "claim")
                 transaction.save(_claim_item(claim, ciphers), _free(IdempotencyItem, now))
             for item, condition in writes:
                 transaction.save(item, condition)
+            for model, pk, sk, condition in checks:
+                transaction.condition_check(model, pk, sk, condition=condition)
     except TransactWriteError as error:
         raise _meaning(error, labels) from error
 

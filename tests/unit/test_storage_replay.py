@@ -187,7 +187,7 @@ def plain_items() -> dict[str, Model]:
         "origin": items.OriginItem("origin/https://shop.example", "mer_01TEST"),
         "user": items.UserItem(
             "users/mer_01TEST", "user#usr_1", id="usr_1", sealed=b"\x01\x02", role="owner", status="active", password="scrypt$4$00$00",
-            invite="abc", invite_until=NOW, signed_out_at=NOW, created_at=NOW, updated_at=NOW, version=4,
+            invite="abc", invite_until=NOW, invite_by="usr_2", signed_out_at=NOW, created_at=NOW, updated_at=NOW, version=4,
         ),
         "email": items.EmailItem("email/abc", "email", merchant_id="mer_01TEST", user_id="usr_1"),
         "audit": audits.write(Entry(

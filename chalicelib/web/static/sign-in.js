@@ -39,7 +39,11 @@ form.addEventListener("submit", async (event) => {
 });
 
 document.getElementById("sign-out").addEventListener("click", async () => {
-  await ask("DELETE", "auth/session");
+  const answer = await ask("DELETE", "auth/session");
+  if (answer.status !== 200 && answer.status !== 401) {
+    problem.textContent = answer.body.detail;
+    return;
+  }
   csrf = "";
   show(null);
 });
