@@ -28,6 +28,7 @@ SECURITY: Mapping[str, str] = {
 }
 
 _EXPOSED = "Railyard-Request-Id, Retry-After, RateLimit, RateLimit-Policy"
+_UNKEPT = ("/v1/auth/", "/v1/users")
 _MAX_ORIGIN = 300
 
 
@@ -78,9 +79,12 @@ def check_origin(kit: Kit, headers: Mapping[str, str], caller: Caller) -> None:
         raise Forbidden("origin_not_allowed", "This merchant's keys may not be used from pages of this origin.")
 
 
-def conditional(response: Response, method: str, headers: Mapping[str, str]) -> Response:
-    """An answer to a read with its entity tag (RFC 9110, 8.8.3), or 304 if whoever asks has it already."""
-    if method not in ("GET", "HEAD") or response.status_code != 200:  # noqa: PLR2004
+def conditional(response: Response, method: str, path: str, headers: Mapping[str, str]) -> Response:
+    """An answer to a read with its entity tag (RFC 9110, 8.8.3), or 304 if whoever asks has it already.
+
+    What tells who somebody is, or lets a page change something, stays in no cache at all.
+    """
+    if method not in ("GET", "HEAD") or response.status_code != 200 or path.startswith(_UNKEPT):  # noqa: PLR2004
         return response
     body = response.body if isinstance(response.body, bytes) else str(response.body).encode()
     tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'

@@ -272,7 +272,7 @@ def _answer(
     call = Call(wiring.kit(), request, request_id, route, route.path, headers, ip)
     try:
         response = _response(_checked(call, view, ids), route.status)
-        response = browsers.conditional(response, request.method, headers)
+        response = browsers.conditional(response, request.method, route.path, headers)
     except RailyardError as error:
         response = _refusal(error, request_id)
     except Exception:  # noqa: BLE001 - the last line: whatever it is becomes a 500, logged with its traceback

@@ -214,7 +214,7 @@ def _problems(route: Route) -> set[int]:
     """The errors a route may answer: by what it takes, and what it declares."""
     found = {500, *route.errors}
     if route.scope is not None:
-        found |= {401, 403, 429}
+        found |= {401, 403, 409, 429}  # 409: of a mode that was never set up
     if route.limit is not None:
         found.add(429)
     if route.query is not None or route.body is not None:

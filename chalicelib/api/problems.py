@@ -57,6 +57,7 @@ CODES: Mapping[str, str] = {
     "account_changed": "Somebody else has changed the provider account meanwhile.",
     "risk_changed": "Somebody else has changed the risk rules meanwhile.",
     "routing_changed": "Somebody else has changed the routing rules meanwhile.",
+    "mode_not_set_up": "The merchant has never set this mode up.",
     "email_taken": "Somebody signs in with this email already.",
     "key_inactive": "The API key is revoked or has expired.",
     "key_rotating": "The API key is being rotated: two are active already.",

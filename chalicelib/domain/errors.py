@@ -6,6 +6,7 @@ RailyardError                     what the API shows: code, HTTP status, detail,
 ├── Forbidden            403      known, and not allowed to do this
 ├── NotFoundError        404      no such object for this merchant and mode
 ├── StateConflict        409      the object is not in a state that allows this
+├── NotSetUp             409      the merchant has never set this mode up; also a LookupError
 ├── Contended            429      too many writers on one object; nothing was written
 └── RateLimited          429      too many requests of one kind
 
@@ -111,6 +112,12 @@ class NotFoundError(RailyardError):
 
 class StateConflict(RailyardError):
     """409: the object's state does not allow this."""
+
+    status = 409
+
+
+class NotSetUp(RailyardError, LookupError):
+    """409: the merchant has never set this mode up."""
 
     status = 409
 

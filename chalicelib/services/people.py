@@ -16,8 +16,15 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.domain import audit, ids, passwords
-from chalicelib.domain.access import may_give
-from chalicelib.domain.errors import Contended, Forbidden, NotFoundError, StateConflict, Unauthenticated
+from chalicelib.domain.access import Rate, may_give
+from chalicelib.domain.errors import (
+    Contended,
+    Forbidden,
+    NotFoundError,
+    RateLimited,
+    StateConflict,
+    Unauthenticated,
+)
 from chalicelib.domain.model import Tenant
 from chalicelib.domain.people import PLATFORM, Profile, User, canonical_email
 from chalicelib.services.kit import pause
@@ -36,6 +43,7 @@ if TYPE_CHECKING:
 
 _RACES = 10
 _SEPARATOR = "/"
+_INVITATIONS = Rate(20 / 3600, 50)  # of one merchant
 _NO_TOKEN = {"invite": None, "invite_until": None, "invite_by": None}
 
 
@@ -68,6 +76,8 @@ def sign_up(kit: Kit, email: str, password: str, merchant_name: str, name: str |
         kit.people.sign_up(profile, owner, settings, line)
     except EmailTaken as taken:
         raise StateConflict("email_taken", "Somebody signs in with this email already.") from taken
+    except Stale as stale:
+        raise Contended("This email") from stale
     return owner
 
 
@@ -85,6 +95,9 @@ def get(kit: Kit, merchant_id: str, user_id: str) -> User:
 def invite(kit: Kit, caller: Caller, email: str, role: Role, name: str | None, *, by: Actor) -> tuple[User, str]:
     """Add somebody, who gets in with the token this returns; raises Forbidden, or StateConflict for a taken email."""
     _check_giving(caller, role)
+    taken_in = kit.limits.take(f"invitations/{caller.tenant.merchant_id}", _INVITATIONS)
+    if not taken_in.is_given:  # each one takes an email that nobody has shown to be theirs
+        raise RateLimited("invitations", taken_in.wait)
     now = kit.now()
     user = User(
         caller.tenant.merchant_id, ids.new_id("usr", now), canonical_email(email), role, "invited", now, now, name
@@ -95,6 +108,8 @@ def invite(kit: Kit, caller: Caller, email: str, role: Role, name: str | None, *
         kit.people.add(user, line)
     except EmailTaken as taken:
         raise StateConflict("email_taken", "Somebody signs in with this email already.") from taken
+    except Stale as stale:
+        raise Contended("This email") from stale
     return user, token
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pynamodb.exceptions import DoesNotExist
 
 from chalicelib.domain import risk_settings
+from chalicelib.domain.errors import NotSetUp
 from chalicelib.domain.merchant import Merchant
 from chalicelib.domain.model import Mode, Tenant
 from chalicelib.storage import accounts, audits, items
@@ -49,11 +50,10 @@ class Merchants:
         self._reread: dict[str, float] = {}  # of accounts that exist, so it stays small
 
     def get(self, tenant: Tenant) -> Merchant:
-        """A merchant's settings in one mode; raises LookupError if there are none."""
+        """A merchant's settings in one mode; raises NotSetUp, which is a LookupError, if there are none."""
         merchant = self._cache.get(("merchant", *tenant), lambda: self._read_merchant(tenant))
         if merchant is None:
-            msg = f"merchant {tenant.merchant_id} has no {tenant.mode} settings"
-            raise LookupError(msg)
+            raise NotSetUp("mode_not_set_up", f"merchant {tenant.merchant_id} has no {tenant.mode} settings")
         return merchant
 
     def cipher(self, tenant: Tenant) -> Cipher:

@@ -143,7 +143,7 @@ class People:
     # -- people --------------------------------------------------------------------------------
 
     def sign_up(self, profile: Profile, owner: User, settings: Sequence[Any], audit: Entry) -> None:
-        """Write a merchant with its owner and ``settings`` rows, or nothing; raises EmailTaken."""
+        """Write a merchant with its owner and ``settings`` rows, or nothing; raises EmailTaken, or Stale."""
         new = MerchantsItem.pk.does_not_exist()
         self._add(
             owner,
@@ -167,6 +167,8 @@ class People:
         try:
             write_all([(email, new), (self._user_item(user), new), *also])
         except Stale as stale:  # every other id in it is new and random
+            if self.user_of_email(user.email) is None:
+                raise
             raise EmailTaken from stale
 
     def change(self, user: User, audit: Entry | None = None, *, actor: User | None = None) -> None:

@@ -10,10 +10,12 @@ import pytest
 from chalicelib.domain.people import PLATFORM
 from chalicelib.providers import reasons
 from chalicelib.services import people, sessions
+from chalicelib.storage import people as people_rows
 from chalicelib.storage.cache import Cache
 from chalicelib.storage.people import People, next_version
+from chalicelib.storage.store import Stale
 from tests.support.access import ACTOR, make_user
-from tests.support.api import Answer, Api, api_fixture
+from tests.support.api import CARD, PAYMENT, Answer, Api, api_fixture
 from tests.support.aws import PREFIX
 from tests.support.marks import PASSWORD
 from tests.support.world import TENANT
@@ -270,3 +272,44 @@ def test_a_publishable_keys_bucket_is_each_shoppers_own(api: Api) -> None:
     shopper = type(caller)(caller.id, "publishable_key", caller.tenant, caller.scopes)
     assert bucket_of(kit, shopper, "203.0.113.1") != bucket_of(kit, shopper, "203.0.113.2")
     assert TENANT.merchant_id != PLATFORM
+
+
+# -- what is answered ------------------------------------------------------------------------------
+
+
+def test_a_mode_that_was_never_set_up_is_no_failure_of_ours(api: Api) -> None:
+    kit = api.world.kit
+    user = make_user(kit, "mer_01OTHER")  # which has a test mode only
+    token = sessions.begin(kit, user).access
+    for path, body in (("/v1/payments", PAYMENT), ("/v1/tokens", CARD)):
+        answer = api.post(path, body, key=token, headers={"Railyard-Mode": "live"})
+        assert (answer.status, answer.code) == (409, "mode_not_set_up")
+
+
+def test_a_write_that_was_lost_is_not_called_a_taken_email(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, token = member(api)
+
+    def lost(*_: object, **__: object) -> None:
+        raise Stale("throttled")
+
+    monkeypatch.setattr(people_rows, "write_all", lost)
+    answer = api.request("POST", "/v1/users", {"email": "free@canary.example", "role": "viewer"}, key=token)
+    assert (answer.status, answer.code) == (429, "too_many_concurrent_changes")
+
+
+def test_invitations_are_limited_by_merchant(api: Api) -> None:
+    _, token = member(api)
+    said = [
+        api.request("POST", "/v1/users", {"email": f"n{n}@canary.example", "role": "viewer"}, key=token).status
+        for n in range(60)
+    ]
+    assert said.count(201) == 50
+    assert said[-1] == 429
+
+
+def test_what_tells_who_somebody_is_stays_in_no_cache(api: Api) -> None:
+    _, token = member(api)
+    for path in ("/v1/users/me", "/v1/users"):
+        answer = api.get(path, key=token)
+        assert answer.headers["cache-control"] == "no-store"
+        assert "etag" not in answer.headers
