@@ -26,7 +26,7 @@ LOGGED = frozenset(
         "level", "location", "message", "timestamp", "service", "exception", "exception_name", "xray_trace_id",
         "function", "request_id", "merchant_id", "mode", "payment_id", "order_id", "event_id", "user_id", "account",
         "delivery", "provider", "method", "route", "status", "ms", "by", "sequence", "version", "fields", "dedupe_key",
-        "type", "state", "was", "refund_id", "account_id", "token_id", "customer_id", "key_id", "name",
+        "type", "state", "was", "refund_id", "account_id", "token_id", "customer_id", "key_id", "file",
     }
 )  # fmt: skip
 _AN_ID = re.compile(r"[\w ./:#{}|,-]{0,200}", re.ASCII)

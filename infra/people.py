@@ -1,4 +1,4 @@
-"""Invites somebody of the platform, or an owner of a merchant that was set up by hand; ``--help`` says how.
+"""Invites somebody of the platform, or an owner of a merchant that was set up by hand; prints the token to give them.
 
 Needs AWS credentials that may write the stage's merchants table; no route of the API can do this.
 """
@@ -9,7 +9,9 @@ import argparse
 import sys
 
 import boto3
+from pydantic import TypeAdapter, ValidationError
 
+from chalicelib.api import fields
 from chalicelib.domain.people import PLATFORM
 from chalicelib.services import people
 from chalicelib.storage.cache import Cache
@@ -27,6 +29,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("email")
     parser.add_argument("--merchant", default=PLATFORM, help="make an owner of this merchant, not one of the platform")
     wish = parser.parse_args(arguments)
+    try:
+        TypeAdapter(fields.Email).validate_python(wish.email)
+    except ValidationError:
+        print(f"{wish.email} is no email that could sign in.", file=sys.stderr)
+        return 1
     prefix = f"railyard-{wish.stage}"
     store = People(prefix, Vault(boto3.client("kms"), f"alias/{prefix}-credentials"), Cache(now, 0))
     if wish.merchant != PLATFORM and store.profile_now(wish.merchant) is None:

@@ -62,7 +62,7 @@ _IDS: Mapping[str, tuple[re.Pattern[str], str]] = {
     "user_id": (re.compile(f"usr_{_ULID}"), "user_not_found"),
     "merchant_id": (re.compile("mer_[0-9A-Za-z]{1,64}"), "merchant_not_found"),
     "version": (re.compile("[0-9a-f]{16}"), "not_found"),
-    "name": (re.compile("[a-z0-9-]{1,64}[.][a-z0-9]{1,8}"), "not_found"),
+    "file": (re.compile("[a-z0-9-]{1,64}[.][a-z0-9]{1,8}"), "not_found"),
 }
 
 
@@ -398,8 +398,11 @@ def _record(call: Call, status: int, ids: Mapping[str, str], milliseconds: float
         name: value for name, value in ids.items() if _IDS[name][0].fullmatch(value) and not cards.has_number(value)
     }
     by = call.caller.id if call.caller else None
-    logger.info("request", method=method, route=path, status=status, ms=round(milliseconds, 1), by=by, **known)
-    metric("ApiLatency", milliseconds, "Milliseconds", route=f"{method} {path}", status=str(status))
+    try:
+        logger.info("request", method=method, route=path, status=status, ms=round(milliseconds, 1), by=by, **known)
+        metric("ApiLatency", milliseconds, "Milliseconds", route=f"{method} {path}", status=str(status))
+    except Exception:  # noqa: BLE001 - the effect stands, and whoever asked must learn of it
+        logger.exception("a request could not be written down")
 
 
 # -- what Chalice answers by itself ----------------------------------------------------------------

@@ -8,6 +8,7 @@ of ``create`` makes a second key, which can be revoked: an answer that holds a s
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from chalicelib.domain import audit
@@ -126,8 +127,8 @@ def _noted(key: Key) -> dict[str, Any]:
     """A key as the audit log has it."""
     return {
         "name": key.name,
-        "kind": key.kind,
-        "scopes": None if key.scopes is None else sorted(key.scopes),
+        "type": key.kind,
+        "scopes": sorted(key.granted()),
         "revoked": key.revoked_at is not None,
-        "expires_at": key.expires_at,
+        "expires_at": None if key.expires_at is None else datetime.fromtimestamp(key.expires_at, UTC).isoformat(),
     }

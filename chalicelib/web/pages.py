@@ -22,11 +22,11 @@ def sign_in_page(call: Call) -> Reply:  # noqa: ARG001 - the same for everybody
     return Reply(assets().page("sign-in.html"), headers=headers)
 
 
-@api.route("/static/{version}/{name}", scope=None, query=None, response="", errors=[404])
-def get_asset(call: Call, version: str, name: str) -> Reply:  # noqa: ARG001
+@api.route("/static/{version}/{file}", scope=None, query=None, response="", errors=[404])
+def get_asset(call: Call, version: str, file: str) -> Reply:  # noqa: ARG001
     """Get a file of the pages; it never changes under its address."""
-    found = assets().get(version, name)
+    found = assets().get(version, file)
     if found is None:
-        raise NotFoundError("not_found", "There is no such file.", param="name")
+        raise NotFoundError("not_found", "There is no such file.", param="file")
     body, kind = found
     return Reply(body, headers={"Content-Type": kind, "Cache-Control": "public, max-age=31536000, immutable"})

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tests.support.stack import Client
 
 pytestmark = pytest.mark.xdist_group("stack")
-EXAMPLES = 3  # of each kind, for each of some seventy operations
+EXAMPLES = 2  # of each kind, for each of some seventy operations
 _TRIES = 30  # of a request that comes too fast: a new merchant may ask ten times a second
 
 

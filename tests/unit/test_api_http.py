@@ -41,7 +41,7 @@ def concrete(path: str) -> str:
         "merchant_id": "mer_nobody",
         "customer_id": CUSTOMER_ID,
         "version": "0" * 16,
-        "name": "style.css",
+        "file": "style.css",
     }
     return path.format(**ids)
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import ast
 import json
+import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chalicelib.api.http import _IDS
-from chalicelib.observability import LOGGED, serialized
+from chalicelib.observability import LOGGED, logger, serialized
 from tests.support import marks
+from tests.support.api import ORDER, Api, api_fixture
 
+api = api_fixture("module")
 SOURCE = Path(__file__).parents[2] / "chalicelib"
 
 
@@ -63,3 +67,21 @@ def test_nobody_logs_what_is_not_allowed() -> None:
                     said |= {keyword.arg for keyword in node.keywords if keyword.arg is not None}
     assert said <= LOGGED
     assert len(said) > 20
+
+
+def test_no_id_of_a_path_has_a_name_that_a_log_record_keeps_for_itself() -> None:
+    """It raises where it is logged: every file of the pages had been a 500."""
+    record = logging.makeLogRecord({})
+    assert not set(_IDS) & (set(vars(record)) | {"message", "asctime"})
+
+
+def test_a_line_that_cannot_be_logged_does_not_undo_an_answer(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = logger.info
+
+    def broken(message: str, *args: object, **kwargs: Any) -> None:
+        if message == "request":
+            raise KeyError("Attempt to overwrite 'name' in LogRecord")
+        said(message, *args, **kwargs)
+
+    monkeypatch.setattr(logger, "info", broken)
+    assert api.post("/v1/orders", ORDER).status == 201
