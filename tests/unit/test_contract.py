@@ -29,7 +29,7 @@ BODIES: dict[str, Any] = {
 api = api_fixture("module")
 DOCUMENT = build(contract.BASE)
 OPERATIONS = dict(contract.operations(DOCUMENT))
-EXAMPLES = 12  # of each kind; the stack is asked other ones
+EXAMPLES = 5  # of each kind; the stack is asked other ones
 
 
 @pytest.fixture(scope="module")
