@@ -46,6 +46,7 @@ from chalicelib.storage.keys import next_version as keys_next
 from chalicelib.storage.limits import Limits
 from chalicelib.storage.minutes import Alert, Subject, Tally
 from chalicelib.storage.people import EmailTaken, People
+from chalicelib.storage.people import next_version as user_next
 from chalicelib.storage.queues import Workflows
 from chalicelib.storage.rule_books import ROUTING, Stored
 from chalicelib.storage.store import AlreadyApplied, KeyTaken, Stale, write_all
@@ -576,3 +577,31 @@ class TestLimitsAndKeysAtOnce:
         people.secret("emails")
         assert sum(at_once(16, lambda _: people.note_try(email, Tries(1, 0.0, 1), NOW, 60.0))) == 1
         assert people.tries(email, NOW) == Tries(1, 0.0, 1)
+
+    def test_of_two_owners_who_send_each_other_away_at_once_one_stays(self, tables: Tables) -> None:
+        people = People(aws.PREFIX, OpenVault(), Cache(lambda: NOW, 0.0))
+        for _ in range(20):
+            merchant_id = new_id("mer", NOW)
+            owners = [
+                User(
+                    merchant_id,
+                    new_id("usr", NOW),
+                    f"{new_id('x', NOW).lower()}@canary.example",
+                    "owner",
+                    "active",
+                    NOW,
+                    NOW,
+                )
+                for _ in range(2)
+            ]
+            for owner in owners:
+                people.add(owner, make_entry(Tenant(merchant_id, "test")))
+
+            def send_away(number: int, pair: list[User] = owners) -> str:
+                gone = user_next(pair[1 - number], NOW, status="disabled")
+                entry = make_entry(Tenant(gone.merchant_id, "test"))
+                return outcome(lambda: people.change(gone, entry, actor=pair[number]))
+
+            said = at_once(2, send_away)
+            left = [one.id for one in people.users(merchant_id, limit=10, cursor=None).data if one.status == "active"]
+            assert said.count("written") == 2 - len(left) <= 1
