@@ -45,7 +45,7 @@ def log_in(call: Call, body: inputs.LoginIn) -> Reply:
 )  # fmt: skip
 def refresh_session(call: Call, body: inputs.RefreshIn) -> Reply:
     """Get the next access and refresh token; a refresh token that comes twice ends its session."""
-    return Reply(people_views.signed_in(sessions.refresh(call.kit, body.refresh_token)))
+    return Reply(people_views.signed_in(sessions.refresh(call.kit, body.refresh_token, by=call.by)))
 
 
 @api.route(
@@ -53,7 +53,7 @@ def refresh_session(call: Call, body: inputs.RefreshIn) -> Reply:
 )  # fmt: skip
 def log_out(call: Call, body: schemas.Empty) -> Reply:  # noqa: ARG001 - checked to be empty
     """End the session that asks."""
-    sessions.log_out(call.kit, call.who.session_id or "")
+    sessions.log_out(call.kit, call.who.session_id or "", by=call.by)
     return Reply({"object": "session", "ended": True})
 
 
@@ -88,5 +88,5 @@ def get_page_session(call: Call) -> Reply:
 @api.route("/v1/auth/session", methods=["DELETE"], scope="profile:write", response="SignedOut")
 def close_page_session(call: Call) -> Reply:
     """Sign a browser out: ends the session that asks, and takes its cookie away."""
-    sessions.log_out(call.kit, call.who.session_id or "")
+    sessions.log_out(call.kit, call.who.session_id or "", by=call.by)
     return Reply({"object": "session", "ended": True}, headers={"Set-Cookie": _COOKIE.format(value="", seconds=0)})

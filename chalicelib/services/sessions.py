@@ -81,7 +81,7 @@ def open_page(kit: Kit, email: str, password: str, *, by: Actor, presented: str 
     """A new session, for pages; whatever session the browser ``presented`` before is ended, never taken over."""
     user = _verified(kit, email, password, by.ip or "", by)
     if presented is not None:
-        close_page(kit, presented)
+        close_page(kit, presented, by=by)
     session, secret = _new_session(kit, user, "cookie", kit.settings.cookie_ttl)
     kit.people.add_session(session)
     return Cookie(user, f"{session.id}.{secret}", csrf_of(kit, session.id), session.expires_at, session.id)
@@ -245,9 +245,8 @@ def as_now(kit: Kit, caller: Caller) -> Caller:
 
 def _caller(kit: Kit, session: Session, mode: Mode) -> Caller:
     user = kit.people.user(session.merchant_id, session.user_id)
-    if not _holds(session, user):
+    if user is None or not _holds(session, user):
         raise _over()
-    assert user is not None  # noqa: S101 - _holds has looked
     return Caller(
         user.id, "user", Tenant(user.merchant_id, mode), ROLE_SCOPES[user.role], role=user.role, session_id=session.id
     )
@@ -263,7 +262,7 @@ def _over() -> Unauthenticated:
     return Unauthenticated("session_over", "The session is over. Sign in again.")
 
 
-def refresh(kit: Kit, token: str) -> Tokens:
+def refresh(kit: Kit, token: str, *, by: Actor) -> Tokens:
     """New tokens for a refresh token, which is used up by that; raises Unauthenticated or Contended."""
     session_id, _, secret = token.partition(".")
     now = kit.now()
@@ -272,7 +271,7 @@ def refresh(kit: Kit, token: str) -> Tokens:
         raise _over()
     if not hmac.compare_digest(hash_of(secret), session.secret):
         if _was_ours(kit, session.id, secret):  # used before: one of the two who have it has stolen it
-            kit.people.end(session.id, now)
+            _end(kit, session, "user.refresh_token_reused", by)
             logger.warning(
                 "%s: a refresh token was used twice; its session is ended", session.user_id, user_id=session.user_id
             )
@@ -287,9 +286,15 @@ def refresh(kit: Kit, token: str) -> Tokens:
     return _tokens(kit, user, session, fresh)
 
 
-def log_out(kit: Kit, session_id: str) -> None:
+def log_out(kit: Kit, session_id: str, *, by: Actor) -> None:
     """End a session: at once here, within a minute elsewhere."""
-    kit.people.end(session_id, kit.now())
+    session = kit.people.session_now(session_id)
+    if session is not None:
+        _end(kit, session, "user.signed_out", by)
+
+
+def _end(kit: Kit, session: Session, action: str, by: Actor) -> None:
+    kit.people.end(session, audit.entry(session.merchant_id, action, session.user_id, by, kit.now()))
 
 
 # -- cookies ---------------------------------------------------------------------------------------
@@ -313,12 +318,12 @@ def opened(kit: Kit, caller: Caller) -> Cookie:
     return Cookie(user, "", csrf_of(kit, session.id), session.expires_at, session.id)
 
 
-def close_page(kit: Kit, value: str) -> None:
+def close_page(kit: Kit, value: str, *, by: Actor) -> None:
     """End the session of a cookie, if it is one."""
     session_id, _, secret = value.partition(".")
     session = kit.people.session_now(session_id)
     if session is not None and hmac.compare_digest(hash_of(secret), session.secret):
-        kit.people.end(session_id, kit.now())
+        _end(kit, session, "user.signed_out", by)
 
 
 def csrf_of(kit: Kit, session_id: str) -> str:

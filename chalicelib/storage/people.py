@@ -32,10 +32,12 @@ from chalicelib.storage.items import (
 )
 from chalicelib.storage.page import Page
 from chalicelib.storage.sealing import Cipher
-from chalicelib.storage.store import Stale, change_if, put_if, write_all
+from chalicelib.storage.store import Stale, change_if, put_if, together, write_all
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from pynamodb.transactions import TransactWrite
 
     from chalicelib.domain.audit import Entry
     from chalicelib.storage.cache import Cache
@@ -284,11 +286,17 @@ class People:
             item, actions, (SessionItem.secret == session.secret) & (SessionItem.expires_at > round(now.timestamp(), 3))
         )
 
-    def end(self, session_id: str, now: datetime) -> None:
-        """End a session. It ends everywhere when no environment remembers it any more."""
-        item = SessionItem(f"session/{session_id}", "session")
-        change_if(item, [SessionItem.expires_at.set(int(now.timestamp()))], SessionItem.pk.exists())
-        self._cache.forget(("session", session_id))
+    def end(self, session: Session, audit: Entry) -> None:
+        """End a session, with its line in the audit log. It ends everywhere when no environment remembers it."""
+        item = SessionItem(f"session/{session.id}", "session")
+        over: list[Any] = [SessionItem.expires_at.set(int(audit.created_at.timestamp()))]
+
+        def write(transaction: TransactWrite) -> None:
+            transaction.update(item, over, condition=SessionItem.pk.exists())
+            transaction.save(*audits.write(audit))
+
+        together(write)
+        self._cache.forget(("session", session.id))
 
     # -- wrong passwords -----------------------------------------------------------------------
 

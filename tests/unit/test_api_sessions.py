@@ -324,6 +324,15 @@ def test_signing_out_ends_the_session_everywhere_within_a_minute(api: Api, user:
     assert me(api, other["access_token"]).status == 200
 
 
+def test_signing_out_and_a_stolen_refresh_token_have_their_lines(api: Api, user: User) -> None:
+    given, stolen = signed_in(api, user), signed_in(api, user)
+    api.request("POST", "/v1/auth/logout", {}, key=given["access_token"])
+    assert refresh(api, stolen["refresh_token"]).status == 200
+    assert refresh(api, stolen["refresh_token"]).status == 401
+    lines = api.get(f"/v1/audit?object_id={user.id}", key=api.token()).json["data"]
+    assert {"user.signed_out", "user.refresh_token_reused", "user.signed_in"} <= {line["action"] for line in lines}
+
+
 def test_a_session_that_has_ended_is_deleted_in_time(api: Api, user: User) -> None:
     """DynamoDB deletes nothing that ended more than five years ago, as the year 1970 did."""
     given = signed_in(api, user)
