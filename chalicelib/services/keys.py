@@ -7,7 +7,6 @@ of ``create`` makes a second key, which can be revoked: an answer that holds a s
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from chalicelib.storage.keys import new_key, next_version
 from chalicelib.storage.store import Stale
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from chalicelib.domain.access import KeyKind
     from chalicelib.domain.audit import Actor
@@ -85,35 +84,29 @@ def rotate(kit: Kit, tenant: Tenant, key_id: str, overlap: float | None, *, by: 
 
 def revoke(kit: Kit, tenant: Tenant, key_id: str, *, by: Actor) -> Key:
     """End a key: everywhere within the minute that environments remember it. Twice is once. Raises NotFoundError."""
-    for number in range(_RACES):
-        key, now = get(kit, tenant, key_id), kit.now()
-        if key.revoked_at is not None:
-            return key
-        after = next_version(key, revoked_at=now)
-        line = audit.entry(
-            tenant.merchant_id, "api_key.revoked", key.id, by, now, mode=tenant.mode,
-            before=_noted(key), after=_noted(after),
-        )  # fmt: skip
-        try:
-            kit.keys.change(after, line)
-        except Stale:
-            pause(kit, number)
-            continue
-        return after
-    raise Contended(f"API key {key_id}")
+    return _change(
+        kit, tenant, key_id, "api_key.revoked", by, lambda key: {} if key.revoked_at else {"revoked_at": kit.now()}
+    )
 
 
 def rename(kit: Kit, tenant: Tenant, key_id: str, name: str, *, by: Actor) -> Key:
     """Give a key another name; raises NotFoundError."""
+    return _change(kit, tenant, key_id, "api_key.renamed", by, lambda key: {} if key.name == name else {"name": name})
+
+
+def _change(
+    kit: Kit, tenant: Tenant, key_id: str, action: str, by: Actor, decide: Callable[[Key], dict[str, Any]]
+) -> Key:
+    """Write a key's next version with what ``decide`` changes of it, if that is anything; raises Contended."""
     for number in range(_RACES):
         key = get(kit, tenant, key_id)
-        if key.name == name:
+        changes = decide(key)
+        if not changes:
             return key
-        after = replace(next_version(key), name=name)
+        after = next_version(key, **changes)
         line = audit.entry(
-            tenant.merchant_id, "api_key.renamed", key.id, by, kit.now(), mode=tenant.mode,
-            before=_noted(key), after=_noted(after),
-        )  # fmt: skip
+            tenant.merchant_id, action, key.id, by, kit.now(), mode=tenant.mode, before=_noted(key), after=_noted(after)
+        )
         try:
             kit.keys.change(after, line)
         except Stale:
