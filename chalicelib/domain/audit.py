@@ -33,6 +33,11 @@ class Actor:
 SYSTEM = Actor("system", "system")
 
 
+def acting(user_id: str, by: Actor) -> Actor:
+    """Whoever asked without credentials, once it is known who that was."""
+    return Actor(user_id, "user", by.request_id, by.ip)
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One line of the audit log; never changed once written. ``before`` and ``after`` hold no secret."""

@@ -68,7 +68,7 @@ def sign_up(kit: Kit, email: str, password: str, merchant_name: str, name: str |
         password=passwords.hashed(password, kit.settings.password_cost),
     )  # fmt: skip
     line = audit.entry(
-        merchant_id, "merchant.signed_up", merchant_id, audit.Actor(user_id, "user", by.request_id, by.ip), now,
+        merchant_id, "merchant.signed_up", merchant_id, audit.acting(user_id, by), now,
         after={"name": merchant_name, "owner": user_id},
     )  # fmt: skip
     settings = [kit.merchants.new_settings(Tenant(merchant_id, mode), merchant_name) for mode in ("test", "live")]
@@ -270,7 +270,7 @@ def set_password(kit: Kit, token: str, password: str, *, by: Actor) -> User:
         invite_until=None, invite_by=None, signed_out_at=now,
     )  # fmt: skip
     line = audit.entry(
-        merchant_id, "user.password_set", user_id, audit.Actor(user_id, "user", by.request_id, by.ip), now,
+        merchant_id, "user.password_set", user_id, audit.acting(user_id, by), now,
         before=_noted(user), after=_noted(after),
     )  # fmt: skip
     try:

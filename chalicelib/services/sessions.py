@@ -129,16 +129,12 @@ def _verified(kit: Kit, email: str, password: str, address: str, by: Actor) -> U
     known = user.password or ""
     changes = {"password": passwords.hashed(password, cost)} if passwords.is_weaker(known, cost) else {}
     after = next_version(user, now, **changes)
-    line = audit.entry(user.merchant_id, "user.signed_in", user.id, _as(user, by), now)
+    line = audit.entry(user.merchant_id, "user.signed_in", user.id, audit.acting(user.id, by), now)
     try:
         kit.people.change(after, line)
     except Stale as stale:
         raise Contended("Signing in with this email") from stale
     return after
-
-
-def _as(user: User, by: Actor) -> Actor:
-    return audit.Actor(user.id, "user", by.request_id, by.ip)
 
 
 def _new_session(kit: Kit, user: User, kind: Literal["token", "cookie"], seconds: float) -> tuple[Session, str]:

@@ -7,6 +7,7 @@ fails.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from chalicelib.domain.people import PLATFORM
 from chalicelib.domain.routing_rules import RoutingSettings
 from chalicelib.services import keys, sessions
 from tests.support.access import ACTOR, make_key, make_user
-from tests.support.api import CARD, MANUAL, ORDER, OTHER, PAYMENT, Answer, Api, api_fixture
+from tests.support.api import CARD, MANUAL, ORDER, OTHER, PAYMENT, ROOT, Answer, Api, api_fixture
 from tests.support.marks import PASSWORD
 from tests.support.world import TENANT
 
@@ -168,6 +169,20 @@ def test_every_scope_is_asked_for_by_a_route_and_had_by_somebody() -> None:
 
 
 _NOT_YET = frozenset({"customers:write"}) - {route.scope for route in SCOPED}  # until customers can be erased
+
+
+def test_the_manual_has_every_scope_with_who_has_it() -> None:
+    manual = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| `([a-z]+:[a-z]+)` \| (.+) \|$", manual, re.MULTILINE))
+    for scope, what in SCOPES.items():
+        if scope.startswith("platform:"):
+            assert f"`{scope}`" in manual
+            continue
+        key = "publishable too" if scope in PUBLISHABLE_SCOPES else "yes" if scope in KEY_SCOPES else ""
+        roles = ["yes" if scope in ROLE_SCOPES[role] else "" for role in ("viewer", "operator", "admin")]
+        assert [cell.strip() for cell in told.pop(scope).split("|")] == [what, key, *roles], scope
+    assert not told
+    assert ROLE_SCOPES["admin"] == ROLE_SCOPES["owner"]
 
 
 def test_every_body_has_a_sample_that_is_taken(api: Api) -> None:
